@@ -1,0 +1,21 @@
+"""Run the tests against the real ComfyUI: `python scripts/test.py [pytest arguments]`."""
+
+import os
+import subprocess
+import sys
+
+from host_setup import ROOT, Host, main_with_setup
+
+
+def run_tests(host: Host) -> int:
+    environment = {
+        **os.environ,
+        "REFANY3D_COMFYUI": str(host.comfyui),
+        "REFANY3D_CACHE": str(host.folder),
+    }
+    command = [str(host.python), "-m", "pytest", *sys.argv[1:]]
+    return subprocess.run(command, cwd=ROOT, env=environment).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main_with_setup(run_tests))
