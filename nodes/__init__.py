@@ -1,0 +1,30 @@
+"""The pack's nodes: schema, validation, one call into the core."""
+
+from comfy_api.latest import ComfyExtension, io
+
+from ..refany3d_core.host import model_files
+from .adapters import LoadAdapters
+from .apply import Apply
+from .latents import DecodePointMap, SplitLatent
+from .mesh import LoadMesh, RenderViews
+from .references import EncodeReferences
+from .sampler import Sampler
+
+
+class RefAny3DExtension(ComfyExtension):
+    """All nodes, and the pack's model folder."""
+
+    async def on_load(self) -> None:
+        model_files.register_folder()
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return [
+            LoadMesh,
+            RenderViews,
+            LoadAdapters,
+            EncodeReferences,
+            Apply,
+            Sampler,
+            SplitLatent,
+            DecodePointMap,
+        ]

@@ -1,0 +1,135 @@
+"""Apply RefAny3D: everything a stock sampler needs."""
+
+from comfy_api.latest import io
+
+from ..refany3d_core.host.conditioning import with_references
+from ..refany3d_core.host.latents import MIN_PIXELS, TOKEN_PIXELS, check_size, empty_joint_latent
+from ..refany3d_core.host.patch import patch_model
+from ..refany3d_core.method.ablation import Ablation
+from .sockets import CATEGORY, AdaptersSocket, ReferenceSocket
+
+MAX_PIXELS = 4096
+
+_ABLATIONS = {
+    "no_domain_token": "Ablation: do not add the domain token that tells RGB from point map.",
+    "shift_point_map": "Ablation: move the point map's positions right of the image instead of "
+    "sharing them.",
+    "no_adapters": "Ablation: run everything on the base model's weights, without the LoRAs.",
+    "point_map_sees_text": "Ablation: let the point map attend to the prompt (no text-agnostic "
+    "attention).",
+    "no_point_map": "Ablation: leave the point-map branch out; its panel stays noise.",
+}
+
+
+def size_inputs() -> list[io.Input]:
+    """Width and height of the generated image."""
+    return [
+        io.Int.Input(
+            name,
+            default=512,
+            min=MIN_PIXELS,
+            max=MAX_PIXELS,
+            step=TOKEN_PIXELS,
+            tooltip=f"{name.capitalize()} of the image and of its point map, in pixels. Trained "
+            "at 512.",
+        )
+        for name in ("width", "height")
+    ]
+
+
+class Apply(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="RefAny3D_Apply",
+            display_name="Apply RefAny3D",
+            category=CATEGORY,
+            description="Patch FLUX.1-dev to denoise an image and its point map side by side. "
+            "Connect all four outputs to a stock sampler; its cfg is the image guidance "
+            "(published: 2.0).",
+            search_aliases=["refany3d", "3d reference", "apply refany3d", "image guidance"],
+            inputs=[
+                io.Model.Input(
+                    "model", tooltip="FLUX.1-dev in bf16, fp8 or GGUF, with or without style LoRAs."
+                ),
+                AdaptersSocket.Input("adapters", tooltip="From Load RefAny3D LoRAs."),
+                ReferenceSocket.Input("reference", tooltip="From Point Map Encode."),
+                io.Conditioning.Input(
+                    "positive", tooltip="The prompt; FluxGuidance works as usual (3.5)."
+                ),
+                *size_inputs(),
+                io.Int.Input(
+                    "batch_size",
+                    default=1,
+                    min=1,
+                    max=64,
+                    tooltip="How many images to make in one run.",
+                ),
+                *(
+                    io.Boolean.Input(
+                        name, default=False, advanced=True, optional=True, tooltip=tooltip
+                    )
+                    for name, tooltip in _ABLATIONS.items()
+                ),
+            ],
+            outputs=[
+                io.Model.Output(
+                    "model",
+                    display_name="model",
+                    tooltip="A patched clone; the input is untouched.",
+                ),
+                io.Conditioning.Output(
+                    "positive",
+                    display_name="positive",
+                    tooltip="The prompt with the asset's references.",
+                ),
+                io.Conditioning.Output(
+                    "negative",
+                    display_name="negative",
+                    tooltip="The same prompt with a black reference.",
+                ),
+                io.Latent.Output(
+                    "latent",
+                    display_name="latent",
+                    tooltip="Empty joint latent: image left, point map right.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, width: int, height: int) -> bool | str:
+        try:
+            check_size("Apply RefAny3D", width, height)
+        except ValueError as e:
+            return str(e)
+        return True
+
+    @classmethod
+    def execute(
+        cls,
+        model,
+        adapters,
+        reference,
+        positive,
+        width: int,
+        height: int,
+        batch_size: int,
+        no_domain_token: bool = False,
+        shift_point_map: bool = False,
+        no_adapters: bool = False,
+        point_map_sees_text: bool = False,
+        no_point_map: bool = False,
+    ) -> io.NodeOutput:
+        check_size("Apply RefAny3D", width, height)
+        ablation = Ablation(
+            domain_token=no_domain_token,
+            shared_positions=shift_point_map,
+            adapters=no_adapters,
+            text_agnostic=point_map_sees_text,
+            point_maps=no_point_map,
+        )
+        patched = patch_model(model, adapters, ablation)
+        positive, negative = with_references(positive, reference)
+        return io.NodeOutput(
+            patched, positive, negative, empty_joint_latent(width, height, batch_size)
+        )

@@ -1,0 +1,68 @@
+"""Split Joint Latent and Point Map Decode."""
+
+from comfy_api.latest import io
+
+from ..refany3d_core.host.latents import split_joint_latent
+from ..refany3d_core.pointmap.decode import subject_mask
+from .sockets import CATEGORY
+
+
+class SplitLatent(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="RefAny3D_SplitLatent",
+            display_name="Split Joint Latent",
+            category=CATEGORY,
+            description="Split what a stock sampler made from Apply RefAny3D's latent into image "
+            "and point map.",
+            search_aliases=["refany3d", "split panels", "unpack joint latent"],
+            inputs=[
+                io.Latent.Input("latent", tooltip="Joint latent: image left, point map right.")
+            ],
+            outputs=[
+                io.Latent.Output(
+                    "image", display_name="image", tooltip="RGB image, for VAE Decode."
+                ),
+                io.Latent.Output(
+                    "point_map", display_name="point_map", tooltip="For Point Map Decode."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, latent) -> io.NodeOutput:
+        return io.NodeOutput(*split_joint_latent(latent))
+
+
+class DecodePointMap(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="RefAny3D_DecodePointMap",
+            display_name="Point Map Decode",
+            category=CATEGORY,
+            description="Decode a point map: for every pixel, where on the asset it lies, and the "
+            "asset's mask.",
+            search_aliases=["refany3d", "vae decode point map", "subject mask", "coordinates"],
+            inputs=[
+                io.Vae.Input("vae", tooltip="FLUX's VAE (ae.safetensors)."),
+                io.Latent.Input("point_map", tooltip="Of RefAny3D Sampler or Split Joint Latent."),
+            ],
+            outputs=[
+                io.Image.Output(
+                    "point_map",
+                    display_name="point_map",
+                    tooltip="x, y, z in the asset's box as red, green, blue in 0..1; white where "
+                    "there is none.",
+                ),
+                io.Mask.Output(
+                    "mask", display_name="mask", tooltip="1 on the object, 0 on the background."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, vae, point_map) -> io.NodeOutput:
+        image = vae.decode(point_map["samples"]).clamp(0.0, 1.0)
+        return io.NodeOutput(image, subject_mask(image))

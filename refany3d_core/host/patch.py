@@ -1,0 +1,176 @@
+"""The method as a patch on a clone of the host's MODEL: one DIFFUSION_MODEL wrapper."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import comfy.ldm.flux.model
+import comfy.model_base
+from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import CallbacksMP, WrapperExecutor, WrappersMP
+from torch import Tensor
+
+from ..method.ablation import Ablation
+from .adapters import Adapters, Routing
+from .conditioning import PASS_KEY
+from .transformer import BranchAttention, Inputs, predict, rotary_table
+
+KEY = "refany3d"
+
+_LATENT_CHANNELS = 16
+
+
+def patch_model(model: ModelPatcher, adapters: Adapters, ablation: Ablation) -> ModelPatcher:
+    """A clone of the model that denoises RGB and point map side by side.
+
+    Args:
+        model: a FLUX.1-dev MODEL; it is left as it is.
+        adapters: RefAny3D's LoRAs and domain embedder.
+        ablation: what to leave out of the method.
+
+    Raises:
+        ValueError: the model is not FLUX.1-dev-like, or the adapters belong to another one.
+    """
+    _check_model(model, adapters)
+    patched = model.clone()
+    patch = JointDenoising(adapters, ablation)
+    patched.remove_wrappers_with_key(WrappersMP.DIFFUSION_MODEL, KEY)
+    patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, patch)
+    patched.remove_callbacks_with_key(CallbacksMP.ON_CLEANUP, KEY)
+    patched.add_callback_with_key(CallbacksMP.ON_CLEANUP, KEY, patch.forget)
+    patched.set_additional_models(KEY, [adapters.patcher])
+    return patched
+
+
+class JointDenoising:
+    """The wrapper. It keeps nothing between runs: `forget` is called when a run ends or breaks
+    off."""
+
+    def __init__(self, adapters: Adapters, ablation: Ablation) -> None:
+        self.adapters = adapters
+        self.ablation = ablation
+        self._rotary: dict[tuple, Tensor] = {}
+
+    def __call__(
+        self,
+        executor: WrapperExecutor,
+        x: Tensor,
+        timestep: Tensor,
+        context: Tensor,
+        y: Tensor | None = None,
+        guidance: Tensor | None = None,
+        ref_latents: list[Tensor] | None = None,
+        control: Any = None,
+        transformer_options: dict[str, Any] = {},  # noqa: B006 the host's own signature
+        **kwargs: Any,
+    ) -> Tensor:
+        # Wrappers of other packs further in (EasyCache) still run: only the innermost call is ours.
+        executor.original = partial(self._forward, executor.class_obj)
+        return executor(
+            x, timestep, context, y, guidance, ref_latents, control, transformer_options, **kwargs
+        )
+
+    def forget(self, *_: Any) -> None:
+        """Drop what was computed for the shapes of the last run."""
+        self._rotary.clear()
+
+    def _forward(
+        self,
+        model: comfy.ldm.flux.model.Flux,
+        x: Tensor,
+        timestep: Tensor,
+        context: Tensor,
+        y: Tensor | None,
+        guidance: Tensor | None,
+        ref_latents: list[Tensor] | None,
+        control: Any,
+        transformer_options: dict[str, Any],
+        **kwargs: Any,
+    ) -> Tensor:
+        black_copies = kwargs.get(PASS_KEY)
+        _check_call(x, ref_latents, black_copies, control)
+        inputs = Inputs(x, timestep, context, y, guidance, ref_latents)
+        layout = inputs.layout(model.patch_size, self.ablation)
+        shapes = (x.shape[-2:], ref_latents[0].shape[-2:], layout, x.device)
+        if shapes not in self._rotary:
+            self._rotary[shapes] = rotary_table(model, inputs, layout, self.ablation)
+        adapters = None if self.ablation.adapters else self.adapters
+        domain_tokens = (
+            None if self.ablation.domain_token else self.adapters.modules.domain_tokens(x)
+        )
+        outer = transformer_options.get("optimized_attention_override")
+        attention = BranchAttention(layout, black_copies, not self.ablation.text_agnostic, outer)
+        routing = Routing(adapters, layout)
+        with routing.attached(model):
+            return predict(
+                model, inputs, layout, self._rotary[shapes], domain_tokens, attention, routing,
+                transformer_options,
+            )  # fmt: skip
+
+
+def _check_call(
+    x: Tensor, references: list[Tensor] | None, black_copies: int | None, control: Any
+) -> None:
+    if black_copies is None or references is None:
+        raise ValueError(
+            "Apply RefAny3D: a conditioning without RefAny3D references reached the patched "
+            "model; connect "
+            "the sampler's positive and negative to the 'positive' and 'negative' outputs of "
+            "Apply RefAny3D"
+        )
+    if len(references) % 2 or (black_copies and len(references) != 2):
+        raise ValueError(
+            "Apply RefAny3D: another node added reference latents to the conditioning (Reference "
+            "Latent or "
+            "Kontext after Apply RefAny3D); remove it, RefAny3D uses all reference latents itself"
+        )
+    if control is not None:
+        raise ValueError("Apply RefAny3D: ControlNet cannot be combined with RefAny3D; remove it")
+    if x.shape[-2] % 2 or x.shape[-1] % 4:
+        raise ValueError(
+            f"Apply RefAny3D: the latent is {x.shape[-1]}x{x.shape[-2]}, which is not two panels "
+            "of whole "
+            "16-pixel tokens; connect the 'latent' output of Apply RefAny3D to the sampler"
+        )
+
+
+def _check_model(model: ModelPatcher, adapters: Adapters) -> None:
+    transformer = model.get_model_object("diffusion_model")
+    base = model.model
+    if (
+        type(base) is not comfy.model_base.Flux
+        or type(transformer) is not comfy.ldm.flux.model.Flux
+    ):
+        raise ValueError(
+            f"Apply RefAny3D: 'model' is {type(base).__name__}, but RefAny3D needs FLUX.1-dev; "
+            "load "
+            "flux1-dev with Load Diffusion Model (or its fp8 or GGUF version)"
+        )
+    if transformer.in_channels != _LATENT_CHANNELS * transformer.patch_size**2:
+        raise ValueError(
+            "Apply RefAny3D: 'model' takes extra input channels (a Fill, Depth or Canny variant "
+            "of FLUX); "
+            "RefAny3D needs plain FLUX.1-dev"
+        )
+    depths = (len(transformer.double_blocks), len(transformer.single_blocks))
+    paths = adapters.modules.paths
+    for name, depth in zip(("double_blocks", "single_blocks"), depths):
+        adapted = len({path.split(".")[1] for path in paths if path.startswith(name)})
+        if adapted != depth:
+            raise ValueError(
+                f"Apply RefAny3D: the adapters ({adapters.source}) are for a model with {adapted} "
+                f"{name}, 'model' has {depth}; choose the LoRAs of this base model"
+            )
+    for path, (reference, domain) in adapters.layers().items():
+        layer = transformer.get_submodule(path)
+        for lora in (reference, domain):
+            shape = (lora.down.in_features, lora.up.out_features)
+            if shape != (layer.in_features, layer.out_features):
+                raise ValueError(
+                    f"Apply RefAny3D: the adapters ({adapters.source}) do not fit 'model': layer "
+                    f"'{path}' takes "
+                    f"{layer.in_features} and gives {layer.out_features} features, its LoRA "
+                    f"{shape[0]} and "
+                    f"{shape[1]}; choose the LoRAs of this base model"
+                )

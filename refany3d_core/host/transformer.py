@@ -1,0 +1,212 @@
+"""One pass of the method over the blocks of the host's own Flux."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from comfy.ldm.flux.layers import timestep_embedding
+from comfy.ldm.flux.model import Flux
+from torch import Tensor
+
+from ..method.ablation import Ablation
+from ..method.adapters import MAP_DOMAIN, RGB_DOMAIN
+from ..method.attention import isolated_views, weighted_references
+from ..method.branches import MAP_ROW, RGB_ROW, BranchLayout
+from ..method.guidance import REFERENCE_GUIDANCE, REFERENCE_TIMESTEP
+from ..method.positions import grid_positions, reference_offset
+from .adapters import Routing
+from .pruning import reference_keys_values
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the host hands to the transformer for one pass.
+
+    Attributes:
+        x: joint latent [B, 16, H, 2 W], RGB left and point map right.
+        timestep: [B], the noise level in 0..1.
+        context: text tokens [B, T, C].
+        pooled: pooled text [B, V] or None.
+        guidance: distilled guidance [B] or None.
+        references: RGB views then their point maps, [B, 16, h, w] each.
+    """
+
+    x: Tensor
+    timestep: Tensor
+    context: Tensor
+    pooled: Tensor | None
+    guidance: Tensor | None
+    references: list[Tensor]
+
+    def layout(self, patch: int, ablation: Ablation) -> BranchLayout:
+        """Where the branches of these inputs lie."""
+        height, width = self.x.shape[-2] // patch, self.x.shape[-1] // patch // 2
+        rows, columns = (n // patch for n in self.references[0].shape[-2:])
+        pairs = len(self.references) // 2
+        return BranchLayout(
+            self.context.shape[1], height * width, rows * columns, pairs, not ablation.point_maps
+        )
+
+
+def branch_tokens(model: Flux, inputs: Inputs, layout: BranchLayout) -> Tensor:
+    """All image branches as projected tokens [B, layout.targets + layout.references, hidden]."""
+    rgb, point_map = inputs.x.chunk(2, dim=-1)
+    views, maps = inputs.references[: layout.pairs], inputs.references[layout.pairs :]
+    latents = [rgb, point_map, *maps, *views] if layout.point_maps else [rgb, *views]
+    return model.img_in(torch.cat([model.process_img(latent)[0] for latent in latents], dim=1))
+
+
+def modulation_rows(model: Flux, inputs: Inputs, domain_tokens: Tensor | None) -> Tensor:
+    """Modulation vectors of the five kinds of branches, [B, 5, hidden] (METHOD facts 2 and 3).
+
+    References are clean and have guidance 1; every image branch has its domain token added.
+    """
+    dtype = inputs.x.dtype
+    clean = torch.full_like(inputs.timestep, REFERENCE_TIMESTEP)
+    vec = model.time_in(timestep_embedding(torch.cat([inputs.timestep, clean]), 256).to(dtype))
+    if model.params.guidance_embed and inputs.guidance is not None:
+        plain = torch.full_like(inputs.guidance, REFERENCE_GUIDANCE)
+        guidance = torch.cat([inputs.guidance, plain])
+        vec = vec + model.guidance_in(timestep_embedding(guidance, 256).to(dtype))
+    if inputs.pooled is not None:
+        vec = vec + model.vector_in(inputs.pooled[:, : model.params.vec_in_dim]).repeat(2, 1)
+    noisy, reference = vec.chunk(2)
+    rgb = domain_tokens[RGB_DOMAIN] if domain_tokens is not None else 0
+    point_map = domain_tokens[MAP_DOMAIN] if domain_tokens is not None else 0
+    rows = [noisy, noisy + rgb, noisy + point_map, reference + point_map, reference + rgb]
+    return torch.stack(rows, dim=1)
+
+
+def rotary_table(model: Flux, inputs: Inputs, layout: BranchLayout, ablation: Ablation) -> Tensor:
+    """Rotary table of the joint sequence; depends on nothing but shapes."""
+    patch = model.patch_size
+    height, width = inputs.x.shape[-2] // patch, inputs.x.shape[-1] // patch // 2
+    rows, columns = (n // patch for n in inputs.references[0].shape[-2:])
+    offset = reference_offset(columns)
+    targets = [grid_positions(height, width)]
+    domains = 1
+    if layout.point_maps:
+        targets.append(grid_positions(height, width, offset if ablation.shared_positions else 0))
+        domains = 2
+    references = grid_positions(rows, columns, -offset).repeat(layout.pairs * domains, 1)
+    ids = torch.cat([torch.zeros(layout.text, 3), *targets, references])
+    return model.pe_embedder(ids[None].to(inputs.x.device))
+
+
+class BranchAttention:
+    """The host's `optimized_attention_override`: splits a block's attention into the method's
+    groups.
+
+    Every group goes through the attention function that the host gives, or through the override of
+    another pack that was there before ours.
+
+    Attributes:
+        stored: keys and values of references that are not in the running sequence.
+    """
+
+    def __init__(
+        self, layout: BranchLayout, black_copies: int, text_agnostic: bool, outer: Any
+    ) -> None:
+        self.layout = layout
+        self.black_copies = black_copies
+        self.text_agnostic = text_agnostic
+        self.outer = outer
+        self.stored: tuple[Tensor, Tensor] | None = None
+
+    def __call__(
+        self, func: Any, q: Tensor, k: Tensor, v: Tensor, heads: int, **kwargs: Any
+    ) -> Tensor:
+        kwargs.pop("mask", None)
+
+        def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+            if self.outer is not None:
+                return self.outer(func, q, k, v, heads, mask=mask, **kwargs)
+            return func(q, k, v, heads, mask=mask, **kwargs)
+
+        if self.stored is not None:
+            k = torch.cat([k, self.stored[0]], dim=2)
+            v = torch.cat([v, self.stored[1]], dim=2)
+        if self.black_copies:
+            return weighted_references(attend, q, k, v, self.layout, self.black_copies)
+        return isolated_views(attend, q, k, v, self.layout, self.text_agnostic)
+
+
+def predict(
+    model: Flux,
+    inputs: Inputs,
+    layout: BranchLayout,
+    rotary: Tensor,
+    domain_tokens: Tensor | None,
+    attention: BranchAttention,
+    routing: Routing,
+    transformer_options: dict[str, Any],
+) -> Tensor:
+    """Velocity of both targets as a joint latent [B, 16, H, 2 W].
+
+    Runs the model's own blocks over the joint sequence; references are left out of the last block's
+    output, which nobody reads.
+    """
+    options = {**transformer_options, "optimized_attention_override": attention}
+    replaced = options.get("patches_replace", {}).get("dit", {})
+    image = branch_tokens(model, inputs, layout)
+    text = model.txt_in(inputs.context)
+    vec = modulation_rows(model, inputs, domain_tokens)
+
+    def run(
+        kind: str, index: int, block: Any, args: dict[str, Any], dims: dict[str, Any]
+    ) -> dict[str, Any]:
+        options["block_index"] = index
+        args = {**args, "vec": vec, "attn_mask": None, "transformer_options": options}
+
+        def original(args: dict[str, Any]) -> dict[str, Any]:
+            out = block(**args, **dims)
+            return {"img": out[0], "txt": out[1]} if kind == "double_block" else {"img": out}
+
+        if (kind, index) in replaced:
+            return replaced[(kind, index)](args, {"original_block": original})
+        if kind == "single_block":
+            args["x"] = args.pop("img")
+        return original(args)
+
+    options["total_blocks"], options["block_type"] = len(model.double_blocks), "double"
+    dims = {
+        "modulation_dims_img": layout.image_dims(),
+        "modulation_dims_txt": [(0, layout.text, 0)],
+    }
+    for i, block in enumerate(model.double_blocks):
+        out = run("double_block", i, block, {"img": image, "txt": text, "pe": rotary}, dims)
+        image, text = out["img"], out["txt"]
+    if image.dtype == torch.float16:
+        image = torch.nan_to_num(image, nan=0.0, posinf=65504, neginf=-65504)
+
+    joint = torch.cat((text, image), dim=1)
+    options["total_blocks"], options["block_type"] = len(model.single_blocks), "single"
+    options["img_slice"] = [layout.text, layout.total]
+    last = len(model.single_blocks) - 1
+    joint_dims = layout.joint_dims()
+    for i, block in enumerate(model.single_blocks):
+        dims = {"modulation_dims": joint_dims}
+        pe = rotary
+        if i == last:
+            attention.stored = reference_keys_values(
+                block, f"single_blocks.{i}", joint, vec, rotary, layout, routing
+            )
+            joint, pe = joint[:, : layout.main], rotary[:, :, : layout.main]
+            dims = {"modulation_dims": [d for d in joint_dims if d[2] <= MAP_ROW]}
+        joint = run("single_block", i, block, {"img": joint, "pe": pe}, dims)["img"]
+
+    targets = joint[:, layout.text : layout.main]
+    dims = [d for d in layout.image_dims() if RGB_ROW <= d[2] <= MAP_ROW]
+    out = model.final_layer(targets, vec, modulation_dims=dims)
+    return _joint_latent(model, inputs.x, out)
+
+
+def _joint_latent(model: Flux, x: Tensor, tokens: Tensor) -> Tensor:
+    """Tokens of the targets as panels side by side; the panel of a left out point map is zero."""
+    patch, channels = model.patch_size, x.shape[1]
+    height, width = x.shape[-2] // patch, x.shape[-1] // patch // 2
+    panels = tokens.reshape(len(x), -1, height, width, channels, patch, patch)
+    panels = panels.permute(0, 4, 2, 5, 1, 3, 6).reshape(len(x), channels, x.shape[-2], -1)
+    return torch.nn.functional.pad(panels, (0, x.shape[-1] - panels.shape[-1]))

@@ -1,0 +1,126 @@
+"""Text-agnostic attention with isolated views (paper, section 3.3), without a token mask.
+
+Who sees whom in the conditional pass (METHOD fact 6):
+
+    text, RGB target        everything
+    map target              everything but the text
+    view pair i             itself, text and both targets
+
+In the unconditional pass everything sees everything (fact 7). Its n reference pairs are copies of
+one
+black pair: equal content, positions and adapters, and each sees all, so they stay equal through
+every layer. One pair is computed, and its keys weigh n times in every softmax, that is log n on
+their scores.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from .branches import BranchLayout
+
+Attend = Callable[..., Tensor]
+"""attend(q, k, v, mask=None): [B, heads, tokens, head_dim] each, to [B, tokens of q, heads *
+head_dim]."""
+
+
+def isolated_views(
+    attend: Attend,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    layout: BranchLayout,
+    text_agnostic: bool = True,
+) -> Tensor:
+    """Attention of the conditional pass.
+
+    Args:
+        attend: the attention function.
+        q: queries [B, heads, S, head_dim] of the whole sequence (S = layout.total), or of text and
+            targets alone (S = layout.main).
+        k: keys of the whole sequence, [B, heads, layout.total, head_dim].
+        v: values, as k.
+        layout: where the branches lie.
+        text_agnostic: the map target does not see the text.
+
+    Returns:
+        [B, S, heads * head_dim].
+    """
+    sees_all = layout.text + layout.target
+    out = []
+    if text_agnostic and layout.point_maps:
+        out.append(attend(q[:, :, :sees_all], k, v))
+        text = layout.text
+        out.append(attend(q[:, :, sees_all : layout.main], k[:, :, text:], v[:, :, text:]))
+    else:
+        out.append(attend(q[:, :, : layout.main], k, v))
+    if q.shape[2] > layout.main:
+        out.append(_view_pairs(attend, q, k, v, layout))
+    return torch.cat(out, dim=1)
+
+
+def _view_pairs(attend: Attend, q: Tensor, k: Tensor, v: Tensor, layout: BranchLayout) -> Tensor:
+    """All view pairs in one call, the pairs in the batch: [B, layout.references, heads *
+    head_dim]."""
+    batch, heads, _, head_dim = q.shape
+    domains = 2 if layout.point_maps else 1
+
+    def pairs(x: Tensor) -> Tensor:
+        x = x[:, :, layout.main :].reshape(batch, heads, domains, layout.pairs, -1, head_dim)
+        x = x.permute(0, 3, 1, 2, 4, 5)
+        return x.reshape(batch * layout.pairs, heads, domains * layout.reference, head_dim)
+
+    def pairs_and_main(x: Tensor) -> Tensor:
+        main = x[:, None, :, : layout.main].expand(-1, layout.pairs, -1, -1, -1)
+        return torch.cat([main.flatten(0, 1), pairs(x)], dim=2)
+
+    out = attend(pairs(q), pairs_and_main(k), pairs_and_main(v))
+    out = out.reshape(batch, layout.pairs, domains, layout.reference, -1).transpose(1, 2)
+    return out.reshape(batch, layout.references, -1)
+
+
+def isolated_references(
+    attend: Attend, q: Tensor, k: Tensor, v: Tensor, layout: BranchLayout
+) -> Tensor:
+    """Attention of references that see only their own pair (METHOD fact 30, the published cache).
+
+    Args:
+        attend: the attention function.
+        q: queries of the references alone, [B, heads, layout.references, head_dim]; k and v alike.
+        k: their keys.
+        v: their values.
+        layout: where the branches lie.
+
+    Returns:
+        [B, layout.references, heads * head_dim].
+    """
+    alone = BranchLayout(0, 0, layout.reference, layout.pairs, layout.point_maps)
+    return _view_pairs(attend, q, k, v, alone)
+
+
+def weighted_references(
+    attend: Attend, q: Tensor, k: Tensor, v: Tensor, layout: BranchLayout, copies: int
+) -> Tensor:
+    """Attention of the unconditional pass: all see all, the one reference pair counts `copies`
+    times.
+
+    Args:
+        attend: the attention function.
+        q: queries of the whole sequence, or of text and targets alone, [B, heads, S, head_dim].
+        k: keys of the whole sequence.
+        v: values of the whole sequence.
+        layout: where the branches lie.
+        copies: how many equal reference pairs the one in the sequence stands for.
+
+    Returns:
+        [B, S, heads * head_dim].
+    """
+    if copies == 1:
+        return attend(q, k, v)
+    bias = torch.zeros(k.shape[2], dtype=q.dtype, device=q.device)
+    bias[layout.main :] = math.log(copies)
+    return attend(q, k, v, mask=bias.expand(q.shape[2], -1))

@@ -1,0 +1,1 @@
+"""What a generated point map says: where on the asset every pixel lies."""
