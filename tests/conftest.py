@@ -1,0 +1,141 @@
+"""The real ComfyUI for all tests: in this process on the CPU, and as a server on request.
+
+`scripts/test.py` sets REFANY3D_COMFYUI (the host's folder) and REFANY3D_CACHE (a folder that
+outlives the run, for the stand-in models).
+"""
+
+import asyncio
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA = ROOT / "tests" / "data"
+
+if "REFANY3D_COMFYUI" not in os.environ:
+    pytest.exit("The tests need ComfyUI: run them with `python scripts/test.py`.", returncode=4)
+COMFYUI = Path(os.environ["REFANY3D_COMFYUI"])
+CACHE = Path(os.environ.get("REFANY3D_CACHE") or tempfile.gettempdir()) / "test-cache"
+
+
+def _start_host() -> Path:
+    """Put the host on sys.path, set it to the CPU and give it folders of its own.
+
+    The project's own folder must not be in front: its package `nodes` has the name of the host's
+    module. It is appended, so that tests can import `refany3d_core`.
+    """
+    base = Path(tempfile.mkdtemp(prefix="refany3d-host-"))
+    for name in ("models", "input/3d", "output", "temp", "user", "custom_nodes"):
+        (base / name).mkdir(parents=True)
+    own = {str(ROOT), ""}
+    sys.path[:] = [str(COMFYUI), *(entry for entry in sys.path if entry not in own)]
+    sys.path += [str(ROOT), str(ROOT / "scripts")]
+
+    from comfy.cli_args import args  # parses no command line unless asked to
+
+    args.cpu = True
+    args.use_pytorch_cross_attention = True
+    args.base_directory = str(base)
+    import nodes  # noqa: F401  the host's, before anything else can take the name
+
+    return base
+
+
+HOST_BASE = _start_host()
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(HOST_BASE, ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Quick tests first: the server and the browser come last."""
+    items.sort(key=lambda item: [("server" in item.keywords), ("browser" in item.keywords)])
+
+
+@pytest.fixture(scope="session")
+def host_base() -> Path:
+    """The in-process host's base folder (models, input, output, ...)."""
+    return HOST_BASE
+
+
+@pytest.fixture(scope="session")
+def pack() -> SimpleNamespace:
+    """This pack, loaded by ComfyUI's own loader.
+
+    `pack.nodes`: node classes by id; `pack.core(name)`: the pack's own copy of a core module, e.g.
+    `pack.core("reference")`, whose classes are the ones that the nodes use.
+    """
+    import importlib
+
+    import nodes
+
+    before = set(nodes.NODE_CLASS_MAPPINGS)
+    assert asyncio.run(nodes.load_custom_node(str(ROOT))), "ComfyUI could not load the pack"
+    added = {
+        key: value for key, value in nodes.NODE_CLASS_MAPPINGS.items()
+        if key not in before and key.startswith("RefAny3D_")
+    }  # fmt: skip
+    package = str(ROOT).replace(".", "_x_")
+
+    def core(name: str):
+        return importlib.import_module(f"{package}.refany3d_core.{name}")
+
+    return SimpleNamespace(nodes=added, core=core, package=sys.modules[package])
+
+
+@pytest.fixture(scope="session")
+def standin_models() -> Path:
+    """A models folder with the stand-ins, made once for each content of their script."""
+    import hashlib
+
+    import standins
+
+    digest = hashlib.sha256(Path(standins.__file__).read_bytes()).hexdigest()[:12]
+    folder = CACHE / f"standins-{digest}"
+    for old in CACHE.glob("standins-*"):
+        if old != folder:
+            shutil.rmtree(old, ignore_errors=True)
+    standins.write_standins(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def artifacts() -> Path:
+    """Where tests leave files for people to look at (not committed)."""
+    folder = ROOT / "test-artifacts"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, standin_models: Path, artifacts: Path):
+    """The real server, started once, with the stand-in models and the test meshes."""
+    from comfy_server import ComfyServer
+    from host_setup import Host
+
+    base = tmp_path_factory.mktemp("server")
+    (base / "models").mkdir()
+    for file in standin_models.rglob("*.*"):
+        target = base / "models" / file.relative_to(standin_models)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        link_or_copy(file, target)
+    (base / "input" / "3d").mkdir(parents=True)
+    link_or_copy(ROOT / "assets" / "spot.glb", base / "input" / "3d" / "spot.glb")
+    host = Host(Path(sys.executable), COMFYUI, CACHE)
+    arguments = ("--cpu", "--use-pytorch-cross-attention")
+    with ComfyServer(host, base, arguments) as running:
+        yield running
+    shutil.copyfile(running.log_file, artifacts / "server.log")
+
+
+def link_or_copy(file: Path, target: Path) -> None:
+    try:
+        os.link(file, target)
+    except OSError:
+        shutil.copyfile(file, target)
