@@ -136,22 +136,17 @@ def _check_call(
 
 
 def _check_model(model: ModelPatcher, adapters: Adapters) -> None:
-    transformer = model.get_model_object("diffusion_model")
-    base = model.model
-    if (
-        type(base) is not comfy.model_base.Flux
-        or type(transformer) is not comfy.ldm.flux.model.Flux
-    ):
+    base = type(model.model)
+    if base is not comfy.model_base.Flux:
         raise ValueError(
-            f"Apply RefAny3D: 'model' is {type(base).__name__}, but RefAny3D needs FLUX.1-dev; "
-            "load "
+            f"Apply RefAny3D: 'model' is {base.__name__}, but RefAny3D needs FLUX.1-dev; load "
             "flux1-dev with Load Diffusion Model (or its fp8 or GGUF version)"
         )
+    transformer = model.get_model_object("diffusion_model")
     if transformer.in_channels != _LATENT_CHANNELS * transformer.patch_size**2:
         raise ValueError(
             "Apply RefAny3D: 'model' takes extra input channels (a Fill, Depth or Canny variant "
-            "of FLUX); "
-            "RefAny3D needs plain FLUX.1-dev"
+            "of FLUX); RefAny3D needs plain FLUX.1-dev"
         )
     depths = (len(transformer.double_blocks), len(transformer.single_blocks))
     paths = adapters.modules.paths
