@@ -86,7 +86,7 @@ class Golden:
         return SimpleNamespace(**dict(zip(("model", "positive", "negative", "latent"), out.result)))
 
     def sample(self, applied, noise: torch.Tensor, sigmas: torch.Tensor, cfg: float):
-        """SamplerCustomAdvanced with CFGGuider and Euler; the result in the model's latent space."""
+        """SamplerCustomAdvanced with CFGGuider and Euler; gives model-space latents."""
         import comfy.samplers
         from comfy_extras.nodes_custom_sampler import CFGGuider, SamplerCustomAdvanced
 
@@ -94,7 +94,8 @@ class Golden:
             applied.model, applied.positive, applied.negative, cfg
         ).result
         out = SamplerCustomAdvanced.execute(
-            FixedNoise(noise), guider, comfy.samplers.sampler_object("euler"), sigmas, applied.latent
+            FixedNoise(noise), guider, comfy.samplers.sampler_object("euler"), sigmas,
+            applied.latent,
         )
         return self.latent_format.process_in(out.result[0]["samples"])
 
@@ -106,7 +107,7 @@ class Golden:
 
 @pytest.fixture(scope="session")
 def golden(pack, host_base) -> Golden:
-    """The golden set; its adapter files lie in the host's model folders under the official names."""
+    """The golden set; its adapter files lie in the host's folders under the official names."""
     for folder, name in (
         ("loras", "default.safetensors"),
         ("loras", "coord.safetensors"),

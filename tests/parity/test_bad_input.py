@@ -137,7 +137,7 @@ def test_model_that_is_not_flux_is_refused(golden, kind):
     import comfy.model_patcher
     import comfy.supported_models
 
-    config = {"disable_unet_model_creation": True, "hidden_size": 256}
+    config = {"disable_unet_model_creation": True, "hidden_size": 256, "in_channels": 4}
     base = getattr(comfy.supported_models, kind)(config).get_model({})
     other = comfy.model_patcher.ModelPatcher(base, torch.device("cpu"), torch.device("cpu"))
     usual, golden.model = golden.model, other
