@@ -1,0 +1,69 @@
+"""Files of a training run: written whole or not at all, read without unpickling."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write a safetensors file beside its place, flush it to disk, then move it there in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    save_file(tensors, part, dict(metadata or {}))
+    _settle(part, path)
+
+
+def save_json(path: Path, value: object) -> None:
+    """Write JSON in the same way."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(value, indent=1))
+    _settle(part, path)
+
+
+def _settle(part: Path, path: Path) -> None:
+    with open(part, "rb") as f:
+        os.fsync(f.fileno())
+    os.replace(part, path)
+
+
+def load_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, Tensor]:
+    """Read a safetensors file."""
+    return load_file(path, device=str(device))
+
+
+def quantise_rows(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Matrices as int8 with one float32 scale a row, the rest as float32.
+
+    The bundled model is kept this way; `dequantise_rows` gives the exact weights that its LoRAs were
+    trained on.
+    """
+    out = {}
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().float()
+        if tensor.ndim != 2:
+            out[name] = tensor
+            continue
+        scale = tensor.abs().amax(1).clamp_min(1e-12) / 127
+        out[name] = (tensor / scale[:, None]).round().clamp(-127, 127).to(torch.int8)
+        out[f"{name}_scale"] = scale
+    return out
+
+
+def dequantise_rows(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Inverse of quantise_rows, float32."""
+    out = {}
+    for name, tensor in tensors.items():
+        if tensor.dtype == torch.int8:
+            out[name] = tensor.float() * tensors[f"{name}_scale"][:, None]
+        elif f"{name.removesuffix('_scale')}" == name or tensors.get(name.removesuffix("_scale")) is None:
+            out[name] = tensor
+    return out

@@ -1,0 +1,215 @@
+"""The optimisation loop that all stages share."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from .checkpoint import load_tensors, save_json, save_tensors
+from .config import StageConfig
+
+log = logging.getLogger(__name__)
+
+Step = Callable[[int], tuple[Tensor, Mapping[str, Tensor]]]
+"""step(index) gives the loss and named values for the log; no value may force a synchronisation."""
+
+
+@dataclass
+class Average:
+    """A moving average of parameters, kept in float32."""
+
+    decay: float
+    values: list[Tensor]
+
+    @torch.no_grad()
+    def update(self, parameters: list[Tensor], step: int) -> None:
+        decay = min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(self.values, parameters, 1 - decay)
+
+    @torch.no_grad()
+    def swap(self, parameters: list[Tensor]) -> None:
+        """Exchange the average and the parameters in place."""
+        for value, parameter in zip(self.values, parameters):
+            kept = parameter.clone()
+            parameter.copy_(value)
+            value.copy_(kept)
+
+
+def make_optimizer(config: StageConfig, parameters: list[Tensor]) -> torch.optim.Optimizer:
+    """AdamW, or Prodigy with the published settings (METHOD fact 49)."""
+    if config.optimizer == "adamw":
+        fused = parameters[0].is_cuda
+        return torch.optim.AdamW(
+            parameters, config.learning_rate, (0.9, 0.99), weight_decay=config.weight_decay, fused=fused
+        )
+    if config.optimizer == "prodigy":
+        try:
+            from prodigyopt import Prodigy
+        except ImportError as e:
+            raise ValueError("optimizer 'prodigy' needs the package prodigyopt: pip install prodigyopt") from e
+        return Prodigy(
+            parameters,
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+            use_bias_correction=True,
+            safeguard_warmup=True,
+        )
+    raise ValueError(f"optimizer is '{config.optimizer}', expected 'adamw' or 'prodigy'")
+
+
+def rate(config: StageConfig, step: int, progress: float) -> float:
+    """Factor of the learning rate: linear warm-up over steps, cosine over progress in 0..1."""
+    warm = min(1.0, (step + 1) / max(1, config.warmup))
+    return warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
+
+
+class Loop:
+    """Trains the parameters of `modules` by `step` until the stage's budget is spent.
+
+    Args:
+        name: of the stage, for files and the log.
+        config: budget, optimiser and intervals.
+        modules: named modules; their parameters that require a gradient are trained.
+        step: see Step.
+        folder: where `NAME.resume.safetensors` and `NAME.csv` go.
+        sample: called now and then with the averaged parameters in place.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        config: StageConfig,
+        modules: Mapping[str, nn.Module],
+        step: Step,
+        folder: Path,
+        sample: Callable[[str], None] | None = None,
+    ) -> None:
+        self.name, self.config, self.step, self.folder, self.sample = name, config, step, folder, sample
+        named = [(f"{m}.{n}", p) for m, module in modules.items() for n, p in module.named_parameters()]
+        self.named = [(n, p) for n, p in named if p.requires_grad]
+        self.parameters = [p for _, p in self.named]
+        self.optimizer = make_optimizer(config, self.parameters)
+        self.average = None
+        if config.ema:
+            self.average = Average(config.ema, [p.detach().clone() for p in self.parameters])
+        self.done, self.spent = 0, 0.0
+
+    @property
+    def _resume_path(self) -> Path:
+        return self.folder / f"{self.name}.resume.safetensors"
+
+    def save(self) -> None:
+        """Write everything needed to go on, as one file."""
+        tensors = {f"parameter.{n}": p for n, p in self.named}
+        if self.average is not None:
+            tensors |= {f"average.{n}": v for (n, _), v in zip(self.named, self.average.values)}
+        for n, p in self.named:
+            for key, value in self.optimizer.state.get(p, {}).items():
+                tensors[f"optimizer.{key}.{n}"] = torch.as_tensor(value)
+        save_tensors(self._resume_path, tensors, {"step": str(self.done), "seconds": repr(self.spent)})
+
+    def resume(self) -> bool:
+        """Go on from a saved file, if there is one; True if there was."""
+        if not self._resume_path.exists():
+            return False
+        from safetensors import safe_open
+
+        with safe_open(self._resume_path, "pt") as f:
+            metadata = f.metadata()
+        tensors = load_tensors(self._resume_path)
+        with torch.no_grad():
+            for i, (n, p) in enumerate(self.named):
+                p.copy_(tensors[f"parameter.{n}"])
+                if self.average is not None:
+                    self.average.values[i].copy_(tensors[f"average.{n}"])
+        state = {}
+        for i, (n, p) in enumerate(self.named):
+            suffix = f".{n}"
+            state[i] = {
+                k[len("optimizer.") : -len(suffix)]: v
+                for k, v in tensors.items()
+                if k.startswith("optimizer.") and k.endswith(suffix) and k.count(".") >= 2
+                and "." not in k[len("optimizer.") : -len(suffix)]
+            }
+        self.optimizer.load_state_dict(
+            {"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]}
+        )
+        self.done, self.spent = int(metadata["step"]), float(metadata["seconds"])
+        return True
+
+    def _progress(self) -> float:
+        by_time = self.spent / self.config.seconds if self.config.seconds else 0.0
+        return max(self.done / self.config.steps, by_time)
+
+    def run(self) -> dict[str, float]:
+        """Train to the end of the budget; the averaged parameters are in place afterwards."""
+        config = self.config
+        start = last_save = last_sample = time.monotonic()
+        before, window, first = self.spent, [], self.done
+        columns: list[str] | None = None
+        row: dict[str, float] = {}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with open(self.folder / f"{self.name}.csv", "a", newline="") as file:
+            writer = csv.writer(file)
+            while self._progress() < 1:
+                factor = rate(config, self.done, self._progress())
+                for group in self.optimizer.param_groups:
+                    group["lr"] = config.learning_rate * factor
+                loss, values = self.step(self.done)
+                loss.backward()
+                norm = nn.utils.clip_grad_norm_(self.parameters, config.clip)
+                self.optimizer.step()
+                self.optimizer.zero_grad(set_to_none=True)
+                self.done += 1
+                if self.average is not None:
+                    self.average.update(self.parameters, self.done)
+                window.append({"loss": loss.detach(), "norm": norm, **{k: v.detach() for k, v in values.items()}})
+                now = time.monotonic()
+                if self.done % config.log_every == 0 or self.done == first + 1:
+                    names = sorted({k for w in window for k in w})
+                    means = {k: torch.stack([w[k] for w in window if k in w]).mean() for k in names}
+                    row = {k: float(v) for k, v in means.items()}  # the only synchronisation
+                    now = time.monotonic()
+                    if not math.isfinite(row["loss"]):
+                        raise ValueError(
+                            f"{self.name}: the loss is {row['loss']} at step {self.done}; lower the "
+                            f"learning rate (now {config.learning_rate}) and start again from the checkpoint"
+                        )
+                    columns = columns or ["step", "seconds", "rate", *names]
+                    if self.done == first + 1:
+                        writer.writerow(columns)
+                    stats = {"step": self.done, "seconds": round(before + now - start, 1), "rate": factor, **row}
+                    writer.writerow([stats.get(c, "") for c in columns])
+                    file.flush()
+                    log.info("%s %s", self.name, " ".join(f"{k}={v:.4g}" for k, v in stats.items()))
+                    window = []
+                self.spent = before + now - start
+                if now - last_save > config.checkpoint_seconds:
+                    self.save()
+                    last_save = time.monotonic()
+                if self.sample and now - last_sample > config.sample_seconds:
+                    self._with_average(lambda: self.sample(f"{self.name}_{self.done}"))
+                    last_sample = time.monotonic()
+        self.save()
+        if self.average is not None:
+            self.average.swap(self.parameters)
+        if self.sample:
+            self.sample(f"{self.name}_end")
+        summary = {"steps": self.done, "seconds": self.spent, **row}
+        save_json(self.folder / f"{self.name}.json", summary)
+        return summary
+
+    def _with_average(self, call: Callable[[], None]) -> None:
+        if self.average is not None:
+            self.average.swap(self.parameters)
+        call()
+        if self.average is not None:
+            self.average.swap(self.parameters)

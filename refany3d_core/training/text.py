@@ -1,0 +1,63 @@
+"""The small model's text encoder: a word-level vocabulary and a two-layer transformer.
+
+It stands in for T5 and CLIP of FLUX.1 at the scale of the procedural world; it knows the words of that
+world's captions and nothing else, other words are <unknown>.
+"""
+
+from __future__ import annotations
+
+import re
+
+import torch
+from torch import Tensor, nn
+
+from .world.assets import KINDS
+from .world.scenes import BACKDROPS, FLOORS, MAP_TEMPLATE, TEMPLATES
+
+LENGTH = 24
+"""Tokens of every prompt: start, words, padding. Padding counts, as in FLUX.1 (METHOD fact 8)."""
+PAD, START, UNKNOWN = range(3)
+_WORD = re.compile(r"[a-z]+")
+
+
+def words(text: str) -> list[str]:
+    """The lower-case words of a text; punctuation and numbers are dropped."""
+    return _WORD.findall(text.lower())
+
+
+def world_vocabulary() -> list[str]:
+    """Special tokens, then every word of the world's captions, sorted."""
+    names = [k for k, _ in KINDS] + [m for m, _ in (*FLOORS, *BACKDROPS)]
+    templates = [t.replace("{", " ").replace("}", " ") for t in (*TEMPLATES, MAP_TEMPLATE)]
+    found = {w for text in (*names, *templates) for w in words(text)} - {"kind", "floor", "backdrop"}
+    return ["<pad>", "<start>", "<unknown>", *sorted(found)]
+
+
+class Tokenizer:
+    """Text to LENGTH token numbers; words beyond that are cut off."""
+
+    def __init__(self, vocabulary: list[str]) -> None:
+        self.vocabulary = vocabulary
+        self._number = {word: i for i, word in enumerate(vocabulary)}
+
+    def __call__(self, text: str) -> list[int]:
+        tokens = [START, *(self._number.get(w, UNKNOWN) for w in words(text))][:LENGTH]
+        return tokens + [PAD] * (LENGTH - len(tokens))
+
+
+class TextEncoder(nn.Module):
+    """Token numbers [B, LENGTH] to context [B, LENGTH, width] and pooled text [B, width]."""
+
+    def __init__(self, vocabulary: int, width: int = 128, layers: int = 2, heads: int = 4) -> None:
+        super().__init__()
+        self.token = nn.Embedding(vocabulary, width)
+        self.position = nn.Parameter(torch.randn(LENGTH, width) * 0.02)
+        layer = nn.TransformerEncoderLayer(
+            width, heads, width * 4, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.layers = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = self.norm(self.layers(self.token(tokens) + self.position))
+        return hidden, hidden[:, 0]
