@@ -64,6 +64,6 @@ def dequantise_rows(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for name, tensor in tensors.items():
         if tensor.dtype == torch.int8:
             out[name] = tensor.float() * tensors[f"{name}_scale"][:, None]
-        elif f"{name.removesuffix('_scale')}" == name or tensors.get(name.removesuffix("_scale")) is None:
+        elif name.removesuffix("_scale") == name or name.removesuffix("_scale") not in tensors:
             out[name] = tensor
     return out

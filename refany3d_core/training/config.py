@@ -83,6 +83,7 @@ class BaseConfig(StageConfig):
             never.
         context_batch: samples of such a step.
         text_drop, reference_drop: probability of an empty caption, of black references.
+        start: a base in the run's folder to go on from, with its text_encoder.safetensors.
     """
 
     hidden: int = 256
@@ -94,6 +95,7 @@ class BaseConfig(StageConfig):
     context_batch: int = 256
     text_drop: float = 0.1
     reference_drop: float = 0.1
+    start: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,12 +103,14 @@ class RefAny3DConfig(StageConfig):
     """Stage 2: both LoRAs and the domain embedder on the frozen base (METHOD facts 45-49).
 
     Attributes:
+        seed: of initialisation and sampling order.
         rank: rank of both LoRAs.
         text_drop, reference_drop: probability of an empty caption, of black references.
         train_base: also train the base; a departure from the published recipe.
         point_maps, shared_positions, text_agnostic, domain_lora: False for the paper's ablations.
     """
 
+    seed: int = 0
     rank: int = 32
     text_drop: float = 0.1
     reference_drop: float = 0.1
@@ -145,21 +149,33 @@ def _build(cls: type, values: Mapping[str, Any], where: str) -> Any:
     return cls(**values)
 
 
-def load_config(path: str | Path) -> Config:
-    """Read a TOML configuration.
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """Read a TOML file.
 
     Raises:
-        ValueError: a setting is unknown or has the wrong type; the message names it.
+        ValueError: it is not TOML, or Python is older than 3.11.
     """
     try:
         import tomllib
     except ImportError as e:
         raise ValueError("training needs Python 3.11 or newer (for tomllib)") from e
     try:
-        raw = tomllib.loads(Path(path).read_text())
+        return tomllib.loads(Path(path).read_text())
     except tomllib.TOMLDecodeError as e:
         raise ValueError(f"{path}: not valid TOML: {e}") from e
-    values = dict(raw)
+
+
+def load_config(path: str | Path, values: Mapping[str, Any] | None = None) -> Config:
+    """Read a TOML configuration.
+
+    Args:
+        path: the file.
+        values: its content, changed; read from the file by default.
+
+    Raises:
+        ValueError: a setting is unknown or has the wrong type; the message names it.
+    """
+    values = dict(read_toml(path) if values is None else values)
     tables = {"world": WorldConfig, "autoencoder": AutoencoderConfig, "base": BaseConfig}
     for name, cls in tables.items():
         if name in values:

@@ -98,7 +98,7 @@ def encode_world(
 @torch.no_grad()
 def picture_pool(config: WorldConfig, count: int, device: torch.device) -> Tensor:
     """Pictures of both domains for the autoencoder, uint8 [P, 3, H, W]."""
-    assets = make_assets(config.seed, "train", count, workers=config.workers)
+    assets = make_assets(config.seed, "train", count)
     pool = []
     for start in range(0, count, config.chunk):
         part = assets[slice(start, start + config.chunk)]

@@ -8,7 +8,8 @@ positions, attention groups and adapters come from `method`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -27,7 +28,7 @@ THETA = 10000
 PATCH = 2
 MLP_RATIO = 4
 SINUSOID = 256
-CONTEXT_NORM_EPS = 1e-6
+RMS_EPS = 1e-6
 
 Deltas = Mapping[str, tuple[LowRank | None, LowRank | None]]
 """(Reference-LoRA, Domain-LoRA) by path of the fused layer; None leaves one out."""
@@ -69,7 +70,7 @@ class _Scale(nn.Module):
         self.scale = nn.Parameter(torch.ones(HEAD_WIDTH))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x.float(), (HEAD_WIDTH,), self.scale.float(), CONTEXT_NORM_EPS)
+        return F.rms_norm(x.float(), (HEAD_WIDTH,), self.scale.float(), RMS_EPS)
 
 
 class _QKNorm(nn.Module):
@@ -241,6 +242,22 @@ class Flux(nn.Module):
         self.double_blocks = nn.ModuleList(_DoubleBlock(hidden) for _ in range(shape.double_blocks))
         self.single_blocks = nn.ModuleList(_SingleBlock(hidden) for _ in range(shape.single_blocks))
         self.final_layer = _Last(hidden, patch)
+        self._run_double, self._run_single = double_block, single_block
+
+    def compile_blocks(self) -> None:
+        """Compile the blocks' code once for all blocks of a kind and layout."""
+        self._run_double = torch.compile(double_block, dynamic=False)
+        self._run_single = torch.compile(single_block, dynamic=False)
+
+    @contextmanager
+    def plain_blocks(self) -> Iterator[None]:
+        """Run uncompiled while the context lasts: for sizes that come up once, such as samples."""
+        compiled = self._run_double, self._run_single
+        self._run_double, self._run_single = double_block, single_block
+        try:
+            yield
+        finally:
+            self._run_double, self._run_single = compiled
 
     def initialise(self) -> None:
         """Weights for training from nothing: zero gates and output, guidance without effect.
@@ -252,8 +269,6 @@ class Flux(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
-            elif isinstance(module, _Modulation):
-                nn.init.zeros_(module.lin.weight)
         for module in self.modules():
             if isinstance(module, _Modulation):
                 nn.init.zeros_(module.lin.weight)
@@ -263,8 +278,7 @@ class Flux(nn.Module):
         nn.init.zeros_(self.guidance_in.out_layer.weight)
         nn.init.zeros_(self.final_layer.linear.weight)
         nn.init.zeros_(self.final_layer.adaLN_modulation[1].weight)
-        for embedder in (self.guidance_in,):
-            embedder.requires_grad_(False)
+        self.guidance_in.requires_grad_(False)
 
     def modulation_rows(
         self, t: Tensor, pooled: Tensor, guidance: Tensor, domain_tokens: Tensor | None
@@ -309,10 +323,12 @@ class Flux(nn.Module):
         image = _linear(self.img_in, tokens, "img_in", deltas, layout, Stream.IMAGE)
         text = self.txt_in(text)
         for i, block in enumerate(self.double_blocks):
-            image, text = double_block(block, image, text, vec, sequence, _inside(deltas, f"double_blocks.{i}."))
+            inner = _inside(deltas, f"double_blocks.{i}.")
+            image, text = self._run_double(block, image, text, vec, sequence, inner)
         joint = torch.cat([text, image], 1)
         for i, block in enumerate(self.single_blocks):
-            joint = single_block(block, joint, vec, sequence, _inside(deltas, f"single_blocks.{i}."))
+            inner = _inside(deltas, f"single_blocks.{i}.")
+            joint = self._run_single(block, joint, vec, sequence, inner)
         targets = joint[:, layout.text : layout.main]
         dims = [d for d in layout.image_dims() if RGB_ROW <= d[2] <= MAP_ROW]
         shift, scale = _spread(self.final_layer.adaLN_modulation[1](vec), dims).chunk(2, -1)

@@ -204,8 +204,15 @@ class Solids:
         texture = self.texture.gather(1, slot[..., None].expand(-1, -1, size))
         return textures.colour(texture, position)
 
-    def surface_colour(self, position: Tensor) -> Tensor:
-        """Colour of the nearest solid's texture at any positions [B, R, 3], such as a predicted map's."""
+    def nearest_surface(self, position: Tensor) -> tuple[Tensor, Tensor]:
+        """About the distance to the surface, and the colour of the nearest solid's texture there.
+
+        Args:
+            position: any positions [B, R, 3] in the canonical frame, such as a predicted map's.
+
+        Returns:
+            float32 [B, R] in units of half the longest side, and RGB [B, R, 3].
+        """
         distance = position.new_full((self.count, MAX_PARTS, position.shape[1]), _FAR)
         for solid in _CASTS:
             asset, slot = self._groups[solid], self._slots[solid]
@@ -214,7 +221,8 @@ class Solids:
                 size = self.half[asset, slot].amin(-1)[:, None]
                 shape = self.shape[asset, slot][:, None]
                 distance[asset, slot] = (_implicit(solid, p, shape) * size).abs()
-        return self._colour(distance.argmin(1), position)
+        nearest, slot = distance.min(1)
+        return nearest, self._colour(slot, position)
 
     def point_map(self, hits: Hits) -> Tensor:
         """Per-axis normalised positions (METHOD fact 38), white off the asset: [B, R, 3] in 0..1."""
