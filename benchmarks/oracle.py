@@ -1,9 +1,9 @@
 """The published method as plainly as its facts read: the oracle of tests and benchmarks.
 
-A loop over branches, projections and adapters per branch, keys concatenated per branch from those it
-sees, 2n references in both passes, all adapters computed for every adapted layer (a zero scale takes out
-those that a branch does not use; METHOD facts 1-22). Works on the weights of the host's Flux; shares no
-code with `refany3d_core`.
+A loop over branches, projections and adapters per branch, keys concatenated per branch from those
+it sees, 2n references in both passes, all adapters computed for every adapted layer (a zero scale
+takes out those that a branch does not use; METHOD facts 1-22). Works on the weights of the host's
+Flux; shares no code with `refany3d_core`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ OFFSET = 32
 class Branch:
     """One branch of the published sequence: its tokens, modulation, positions and adapters."""
 
-    def __init__(self, x: Tensor, vec: Tensor, rotary: Tensor, default: float, coord: float) -> None:
+    def __init__(
+        self, x: Tensor, vec: Tensor, rotary: Tensor, default: float, coord: float
+    ) -> None:
         self.x = x
         self.vec = vec
         self.rotary = rotary

@@ -7,6 +7,7 @@ from ..refany3d_core.host.latents import MIN_PIXELS, TOKEN_PIXELS, check_size, e
 from ..refany3d_core.host.patch import patch_model
 from ..refany3d_core.method.ablation import Ablation
 from .sockets import CATEGORY, AdaptersSocket, ReferenceSocket
+from .speed import approximation, speed_inputs
 
 MAX_PIXELS = 4096
 
@@ -65,6 +66,7 @@ class Apply(io.ComfyNode):
                     max=64,
                     tooltip="How many images to make in one run.",
                 ),
+                *speed_inputs(),
                 *(
                     io.Boolean.Input(
                         name, default=False, advanced=True, optional=True, tooltip=tooltip
@@ -119,6 +121,7 @@ class Apply(io.ComfyNode):
         no_adapters: bool = False,
         point_map_sees_text: bool = False,
         no_point_map: bool = False,
+        **speed,
     ) -> io.NodeOutput:
         check_size("Apply RefAny3D", width, height)
         ablation = Ablation(
@@ -128,7 +131,7 @@ class Apply(io.ComfyNode):
             text_agnostic=point_map_sees_text,
             point_maps=no_point_map,
         )
-        patched = patch_model(model, adapters, ablation)
+        patched = patch_model(model, adapters, ablation, approximation(**speed))
         positive, negative = with_references(positive, reference)
         return io.NodeOutput(
             patched, positive, negative, empty_joint_latent(width, height, batch_size)

@@ -7,10 +7,10 @@ from ..refany3d_core.host.conditioning import with_references
 from ..refany3d_core.host.latents import check_size, empty_joint_latent, split_joint_latent
 from ..refany3d_core.host.patch import patch_model
 from ..refany3d_core.host.sampling import sample_joint, schedulers, sigmas
-from ..refany3d_core.method.ablation import Ablation
 from ..refany3d_core.method.guidance import IMAGE_GUIDANCE
 from .apply import size_inputs
 from .sockets import CATEGORY, AdaptersSocket, ReferenceSocket
+from .speed import approximation, speed_inputs
 
 
 class Sampler(io.ComfyNode):
@@ -64,6 +64,7 @@ class Sampler(io.ComfyNode):
                     options=schedulers(),
                     tooltip="How noise falls over the steps; refany3d is the published schedule.",
                 ),
+                *speed_inputs(),
             ],
             outputs=[
                 io.Latent.Output(
@@ -97,9 +98,10 @@ class Sampler(io.ComfyNode):
         image_guidance: float,
         sampler_name: str,
         scheduler: str,
+        **speed,
     ) -> io.NodeOutput:
         check_size("RefAny3D Sampler", width, height)
-        patched = patch_model(model, adapters, Ablation())
+        patched = patch_model(model, adapters, approximation=approximation(**speed))
         positive, negative = with_references(positive, reference)
         latent = empty_joint_latent(width, height, 1)
         levels = sigmas(patched, scheduler, steps, width, height)

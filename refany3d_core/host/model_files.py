@@ -78,7 +78,9 @@ def load_adapters(reference_lora: str, domain_lora: str, domain_embedder: str) -
                 f"{embedder['3.weight'].shape[0]} "
                 f"wide but '{name}' belongs to a model {width} wide; choose files of one release"
             )
-    modules = AdapterModules(_fuse(reference, hidden_size), _fuse(domain, hidden_size), embedder)
+    modules = AdapterModules(
+        fuse_lora(reference, hidden_size), fuse_lora(domain, hidden_size), embedder
+    )
     return own(modules, f"{reference_lora}, {domain_lora}, {domain_embedder}")
 
 
@@ -165,7 +167,7 @@ def _read_embedder(name: str) -> dict[str, Tensor]:
     return tensors
 
 
-def _fuse(lora: dict[str, LowRank], hidden_size: int) -> dict[str, LowRank]:
+def fuse_lora(lora: dict[str, LowRank], hidden_size: int) -> dict[str, LowRank]:
     """Pairs by path of the host's fused layers."""
     config = {
         "depth": _count(lora, "transformer_blocks."),

@@ -12,8 +12,10 @@ from comfy.patcher_extension import CallbacksMP, WrapperExecutor, WrappersMP
 from torch import Tensor
 
 from ..method.ablation import Ablation
+from ..method.approximation import Approximation
 from .adapters import Adapters, Routing
 from .conditioning import PASS_KEY
+from .reuse import ReferenceCache, StoredReferences, sampling_step
 from .transformer import BranchAttention, Inputs, predict, rotary_table
 
 KEY = "refany3d"
@@ -21,35 +23,55 @@ KEY = "refany3d"
 _LATENT_CHANNELS = 16
 
 
-def patch_model(model: ModelPatcher, adapters: Adapters, ablation: Ablation) -> ModelPatcher:
+def patch_model(
+    model: ModelPatcher,
+    adapters: Adapters,
+    ablation: Ablation = Ablation(),
+    approximation: Approximation = Approximation(),
+) -> ModelPatcher:
     """A clone of the model that denoises RGB and point map side by side.
 
     Args:
         model: a FLUX.1-dev MODEL; it is left as it is.
         adapters: RefAny3D's LoRAs and domain embedder.
         ablation: what to leave out of the method.
+        approximation: what to compute less often than the method does.
 
     Raises:
         ValueError: the model is not FLUX.1-dev-like, or the adapters belong to another one.
     """
     _check_model(model, adapters)
     patched = model.clone()
-    patch = JointDenoising(adapters, ablation)
-    patched.remove_wrappers_with_key(WrappersMP.DIFFUSION_MODEL, KEY)
-    patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, patch)
+    patch = JointDenoising(adapters, ablation, approximation)
+    additional = [adapters.patcher]
+    for kind in (
+        WrappersMP.DIFFUSION_MODEL,
+        WrappersMP.CALC_COND_BATCH,
+        WrappersMP.PREPARE_SAMPLING,
+    ):
+        patched.remove_wrappers_with_key(kind, KEY)
     patched.remove_callbacks_with_key(CallbacksMP.ON_CLEANUP, KEY)
+    patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, patch)
     patched.add_callback_with_key(CallbacksMP.ON_CLEANUP, KEY, patch.forget)
-    patched.set_additional_models(KEY, [adapters.patcher])
+    if approximation.reference_reuse > 1:
+        additional.append(patch.cache.patcher)
+        patched.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, KEY, patch.reserve)
+    if approximation.guidance_start < 1 or approximation.guidance_end > 0:
+        patched.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, KEY, patch.guidance_interval)
+    patched.set_additional_models(KEY, additional)
     return patched
 
 
 class JointDenoising:
-    """The wrapper. It keeps nothing between runs: `forget` is called when a run ends or breaks
-    off."""
+    """The wrappers. They keep nothing between runs: `forget` ends a run, also a broken one."""
 
-    def __init__(self, adapters: Adapters, ablation: Ablation) -> None:
+    def __init__(
+        self, adapters: Adapters, ablation: Ablation, approximation: Approximation
+    ) -> None:
         self.adapters = adapters
         self.ablation = ablation
+        self.approximation = approximation
+        self.cache = ReferenceCache(approximation)
         self._rotary: dict[tuple, Tensor] = {}
 
     def __call__(
@@ -62,9 +84,10 @@ class JointDenoising:
         guidance: Tensor | None = None,
         ref_latents: list[Tensor] | None = None,
         control: Any = None,
-        transformer_options: dict[str, Any] = {},  # noqa: B006 the host's own signature
+        transformer_options: dict[str, Any] = {},
         **kwargs: Any,
     ) -> Tensor:
+        """DIFFUSION_MODEL: the method in place of the model's own forward."""
         # Wrappers of other packs further in (EasyCache) still run: only the innermost call is ours.
         executor.original = partial(self._forward, executor.class_obj)
         return executor(
@@ -72,8 +95,45 @@ class JointDenoising:
         )
 
     def forget(self, *_: Any) -> None:
-        """Drop what was computed for the shapes of the last run."""
+        """ON_CLEANUP: drop what was computed for the run."""
         self._rotary.clear()
+        self.cache.clear()
+
+    def reserve(
+        self, executor: WrapperExecutor, model: ModelPatcher, shape: Any, conds: dict, **kwargs: Any
+    ) -> Any:
+        """PREPARE_SAMPLING: let the host count what the cache will hold."""
+        transformer = model.model.diffusion_model
+        size = self.cache.expected_bytes(
+            len(transformer.double_blocks) + len(transformer.single_blocks),
+            transformer.hidden_size,
+            shape[0],
+            conds,
+            model.model.get_dtype_inference(),
+        )
+        for additional in model.get_additional_models_with_key(KEY):
+            if additional.model is self.cache:
+                additional.size = size
+        return executor(model, shape, conds, **kwargs)
+
+    def guidance_interval(
+        self,
+        executor: WrapperExecutor,
+        model: Any,
+        conds: list,
+        x: Tensor,
+        timestep: Tensor,
+        options: dict,
+    ) -> list[Tensor]:
+        """CALC_COND_BATCH: outside the interval the conditional prediction stands for both."""
+        level = timestep[0].item()
+        if self.approximation.guidance_end <= level <= self.approximation.guidance_start:
+            return executor(model, conds, x, timestep, options)
+        black = [bool(c) and c[0]["model_conds"][PASS_KEY].cond > 0 for c in conds]
+        kept = [None if is_black else c for c, is_black in zip(conds, black)]
+        out = executor(model, kept, x, timestep, options)
+        conditional = out[black.index(False)]
+        return [conditional if is_black else y for y, is_black in zip(out, black)]
 
     def _forward(
         self,
@@ -95,18 +155,36 @@ class JointDenoising:
         shapes = (x.shape[-2:], ref_latents[0].shape[-2:], layout, x.device)
         if shapes not in self._rotary:
             self._rotary[shapes] = rotary_table(model, inputs, layout, self.ablation)
-        adapters = None if self.ablation.adapters else self.adapters
-        domain_tokens = (
-            None if self.ablation.domain_token else self.adapters.modules.domain_tokens(x)
+        stored, compute, keep = StoredReferences(), True, False
+        if self.approximation.reference_reuse > 1:
+            key = (tuple(transformer_options["uuids"]), shapes)
+            stored, compute = self.cache.look_up(key, sampling_step(transformer_options))
+            keep = compute
+        attention = BranchAttention(
+            layout,
+            black_copies,
+            self.ablation,
+            self.approximation.isolated_references,
+            transformer_options.get("optimized_attention_override"),
+            stored,
+            keep,
         )
-        outer = transformer_options.get("optimized_attention_override")
-        attention = BranchAttention(layout, black_copies, not self.ablation.text_agnostic, outer)
-        routing = Routing(adapters, layout)
+        routing = Routing(None if self.ablation.adapters else self.adapters, layout)
+        domain_tokens = None
+        if not self.ablation.domain_token:
+            domain_tokens = self.adapters.modules.domain_tokens(x)
         with routing.attached(model):
             return predict(
-                model, inputs, layout, self._rotary[shapes], domain_tokens, attention, routing,
+                model,
+                inputs,
+                layout,
+                self._rotary[shapes],
+                domain_tokens,
+                attention,
+                routing,
+                not compute,
                 transformer_options,
-            )  # fmt: skip
+            )
 
 
 def _check_call(

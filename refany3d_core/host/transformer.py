@@ -12,12 +12,13 @@ from torch import Tensor
 
 from ..method.ablation import Ablation
 from ..method.adapters import MAP_DOMAIN, RGB_DOMAIN
-from ..method.attention import isolated_views, weighted_references
-from ..method.branches import MAP_ROW, RGB_ROW, BranchLayout
+from ..method.attention import isolated_references, isolated_views, weighted_references
+from ..method.branches import MAP_ROW, TEXT_ROW, BranchLayout
 from ..method.guidance import REFERENCE_GUIDANCE, REFERENCE_TIMESTEP
 from ..method.positions import grid_positions, reference_offset
 from .adapters import Routing
 from .pruning import reference_keys_values
+from .reuse import StoredReferences
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,14 @@ class Inputs:
         )
 
 
-def branch_tokens(model: Flux, inputs: Inputs, layout: BranchLayout) -> Tensor:
-    """All image branches as projected tokens [B, layout.targets + layout.references, hidden]."""
+def branch_tokens(
+    model: Flux, inputs: Inputs, layout: BranchLayout, with_references: bool
+) -> Tensor:
+    """Image branches as projected tokens [B, layout.targets (+ layout.references), hidden]."""
     rgb, point_map = inputs.x.chunk(2, dim=-1)
     views, maps = inputs.references[: layout.pairs], inputs.references[layout.pairs :]
+    if not with_references:
+        views, maps = [], []
     latents = [rgb, point_map, *maps, *views] if layout.point_maps else [rgb, *views]
     return model.img_in(torch.cat([model.process_img(latent)[0] for latent in latents], dim=1))
 
@@ -100,20 +105,36 @@ class BranchAttention:
     groups.
 
     Every group goes through the attention function that the host gives, or through the override of
-    another pack that was there before ours.
+    another pack that was there before ours. Keys and values of references that are not in the
+    running sequence come from `stored`.
 
-    Attributes:
-        stored: keys and values of references that are not in the running sequence.
+    Args:
+        layout: where the branches lie.
+        black_copies: 0 in the conditional pass, else how many pairs the black one stands for.
+        ablation: what to leave out.
+        isolated: references of the conditional pass see only their own pair.
+        outer: the override of another pack, or None.
+        stored: keys and values of references.
+        keep: put those of every block into `stored`.
     """
 
     def __init__(
-        self, layout: BranchLayout, black_copies: int, text_agnostic: bool, outer: Any
+        self,
+        layout: BranchLayout,
+        black_copies: int,
+        ablation: Ablation,
+        isolated: bool,
+        outer: Any,
+        stored: StoredReferences,
+        keep: bool,
     ) -> None:
         self.layout = layout
         self.black_copies = black_copies
-        self.text_agnostic = text_agnostic
+        self.text_agnostic = not ablation.text_agnostic
+        self.isolated = isolated
         self.outer = outer
-        self.stored: tuple[Tensor, Tensor] | None = None
+        self.stored = stored
+        self.keep = keep
 
     def __call__(
         self, func: Any, q: Tensor, k: Tensor, v: Tensor, heads: int, **kwargs: Any
@@ -125,12 +146,23 @@ class BranchAttention:
                 return self.outer(func, q, k, v, heads, mask=mask, **kwargs)
             return func(q, k, v, heads, mask=mask, **kwargs)
 
-        if self.stored is not None:
-            k = torch.cat([k, self.stored[0]], dim=2)
-            v = torch.cat([v, self.stored[1]], dim=2)
+        layout, main = self.layout, self.layout.main
+        options = kwargs["transformer_options"]
+        block = (options["block_type"], options["block_index"])
+        if k.shape[2] == main:
+            references = self.stored.load(block, k)
+            k, v = (torch.cat(pair, dim=2) for pair in zip((k, v), references))
+        elif self.keep:
+            self.stored.store(block, k[:, :, main:], v[:, :, main:])
         if self.black_copies:
-            return weighted_references(attend, q, k, v, self.layout, self.black_copies)
-        return isolated_views(attend, q, k, v, self.layout, self.text_agnostic)
+            return weighted_references(attend, q, k, v, layout, self.black_copies)
+        if self.isolated and q.shape[2] > main:
+            targets = isolated_views(attend, q[:, :, :main], k, v, layout, self.text_agnostic)
+            references = isolated_references(
+                attend, q[:, :, main:], k[:, :, main:], v[:, :, main:], layout
+            )
+            return torch.cat([targets, references], dim=1)
+        return isolated_views(attend, q, k, v, layout, self.text_agnostic)
 
 
 def predict(
@@ -141,65 +173,69 @@ def predict(
     domain_tokens: Tensor | None,
     attention: BranchAttention,
     routing: Routing,
+    reuse: bool,
     transformer_options: dict[str, Any],
 ) -> Tensor:
     """Velocity of both targets as a joint latent [B, 16, H, 2 W].
 
-    Runs the model's own blocks over the joint sequence; references are left out of the last block's
-    output, which nobody reads.
+    Runs the model's own blocks over the joint sequence. References are left out of the last block's
+    output, which nobody reads, and of everything with `reuse`: their keys and values are stored.
     """
     options = {**transformer_options, "optimized_attention_override": attention}
     replaced = options.get("patches_replace", {}).get("dit", {})
-    image = branch_tokens(model, inputs, layout)
+    image = branch_tokens(model, inputs, layout, with_references=not reuse)
     text = model.txt_in(inputs.context)
     vec = modulation_rows(model, inputs, domain_tokens)
+    target_rotary = rotary[:, :, : layout.main]
+    target_dims = [d for d in layout.joint_dims() if d[2] <= MAP_ROW]
+    image_dims = [d for d in layout.image_dims() if not reuse or d[2] <= MAP_ROW]
 
-    def run(
-        kind: str, index: int, block: Any, args: dict[str, Any], dims: dict[str, Any]
-    ) -> dict[str, Any]:
+    def run(kind: str, index: int, block: Any, args: dict[str, Any]) -> dict[str, Any]:
         options["block_index"] = index
-        args = {**args, "vec": vec, "attn_mask": None, "transformer_options": options}
+        if kind == "double":
+            dims = {
+                "modulation_dims_img": image_dims,
+                "modulation_dims_txt": [(0, layout.text, TEXT_ROW)],
+            }
+        else:
+            whole = args["img"].shape[1] == layout.total
+            dims = {"modulation_dims": layout.joint_dims() if whole else target_dims}
 
         def original(args: dict[str, Any]) -> dict[str, Any]:
-            out = block(**args, **dims)
-            return {"img": out[0], "txt": out[1]} if kind == "double_block" else {"img": out}
+            args = dict(args)
+            if kind == "double":
+                return dict(zip(("img", "txt"), block(**args, **dims)))
+            return {"img": block(args.pop("img"), **args, **dims)}
 
-        if (kind, index) in replaced:
-            return replaced[(kind, index)](args, {"original_block": original})
-        if kind == "single_block":
-            args["x"] = args.pop("img")
+        args = {**args, "vec": vec, "attn_mask": None, "transformer_options": options}
+        if (f"{kind}_block", index) in replaced:
+            return replaced[(f"{kind}_block", index)](args, {"original_block": original})
         return original(args)
 
     options["total_blocks"], options["block_type"] = len(model.double_blocks), "double"
-    dims = {
-        "modulation_dims_img": layout.image_dims(),
-        "modulation_dims_txt": [(0, layout.text, 0)],
-    }
     for i, block in enumerate(model.double_blocks):
-        out = run("double_block", i, block, {"img": image, "txt": text, "pe": rotary}, dims)
+        pe = target_rotary if reuse else rotary
+        out = run("double", i, block, {"img": image, "txt": text, "pe": pe})
         image, text = out["img"], out["txt"]
     if image.dtype == torch.float16:
         image = torch.nan_to_num(image, nan=0.0, posinf=65504, neginf=-65504)
 
     joint = torch.cat((text, image), dim=1)
+    del image, text
     options["total_blocks"], options["block_type"] = len(model.single_blocks), "single"
-    options["img_slice"] = [layout.text, layout.total]
+    options["img_slice"] = [layout.text, joint.shape[1]]
     last = len(model.single_blocks) - 1
-    joint_dims = layout.joint_dims()
     for i, block in enumerate(model.single_blocks):
-        dims = {"modulation_dims": joint_dims}
-        pe = rotary
-        if i == last:
-            attention.stored = reference_keys_values(
-                block, f"single_blocks.{i}", joint, vec, rotary, layout, routing
-            )
-            joint, pe = joint[:, : layout.main], rotary[:, :, : layout.main]
-            dims = {"modulation_dims": [d for d in joint_dims if d[2] <= MAP_ROW]}
-        joint = run("single_block", i, block, {"img": joint, "pe": pe}, dims)["img"]
+        if i == last and not reuse:
+            path = f"single_blocks.{i}"
+            k, v = reference_keys_values(block, path, joint, vec, rotary, layout, routing)
+            attention.stored.store(("single", i), k, v)
+            joint = joint[:, : layout.main]
+        pe = rotary if joint.shape[1] == layout.total else target_rotary
+        joint = run("single", i, block, {"img": joint, "pe": pe})["img"]
 
-    targets = joint[:, layout.text : layout.main]
-    dims = [d for d in layout.image_dims() if RGB_ROW <= d[2] <= MAP_ROW]
-    out = model.final_layer(targets, vec, modulation_dims=dims)
+    dims = [d for d in layout.image_dims() if d[2] <= MAP_ROW]
+    out = model.final_layer(joint[:, layout.text : layout.main], vec, modulation_dims=dims)
     return _joint_latent(model, inputs.x, out)
 
 

@@ -90,11 +90,12 @@ class Golden:
         import comfy.samplers
         from comfy_extras.nodes_custom_sampler import CFGGuider, SamplerCustomAdvanced
 
-        (guider,) = CFGGuider.execute(
-            applied.model, applied.positive, applied.negative, cfg
-        ).result
+        (guider,) = CFGGuider.execute(applied.model, applied.positive, applied.negative, cfg).result
         out = SamplerCustomAdvanced.execute(
-            FixedNoise(noise), guider, comfy.samplers.sampler_object("euler"), sigmas,
+            FixedNoise(noise),
+            guider,
+            comfy.samplers.sampler_object("euler"),
+            sigmas,
             applied.latent,
         )
         return self.latent_format.process_in(out.result[0]["samples"])

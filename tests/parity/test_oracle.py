@@ -1,13 +1,14 @@
 """What speeds the method up leaves it unchanged: ours against the plain oracle of the benchmarks.
 
-The oracle meets the golden set itself; then any number of views can be compared, above all the merged
-black pair of the unconditional pass against 2n black references.
+The oracle meets the golden set itself; then any number of views can be compared, above all the
+merged black pair of the unconditional pass against 2n black references.
 """
 
 import pytest
 import torch
-from benchmarks.oracle import Oracle
 from safetensors.torch import load_file
+
+from benchmarks.oracle import Oracle
 
 TOLERANCE = 1e-5
 

@@ -1,0 +1,243 @@
+"""A random Flux of any size on the real host, patched by our nodes' core, and a meter for memory.
+
+Import this module first: it sets the host to the given device before anything of it is imported.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+ROOT = Path(__file__).resolve().parent.parent
+COMFYUI = Path(os.environ["REFANY3D_COMFYUI"])
+sys.path[:] = [str(COMFYUI), *(p for p in sys.path if p not in (str(ROOT), ""))] + [str(ROOT)]
+
+import torch  # noqa: E402
+from comfy.cli_args import args  # noqa: E402
+
+args.cpu = not torch.cuda.is_available()
+args.use_pytorch_cross_attention = True
+
+import comfy.sample  # noqa: E402
+import comfy.samplers  # noqa: E402
+import comfy.sd  # noqa: E402
+import comfy.utils  # noqa: E402
+
+from refany3d_core.host.adapters import AdapterModules, own  # noqa: E402
+from refany3d_core.host.conditioning import with_references  # noqa: E402
+from refany3d_core.host.model_files import fuse_lora  # noqa: E402
+from refany3d_core.host.patch import patch_model  # noqa: E402
+from refany3d_core.method.ablation import Ablation  # noqa: E402
+from refany3d_core.method.adapters import LowRank, adapted_layers  # noqa: E402
+from refany3d_core.reference import Reference  # noqa: E402
+
+
+@dataclass(frozen=True)
+class Size:
+    """Sizes of a Flux; the defaults are FLUX.1-dev's, but for the number of blocks."""
+
+    double_blocks: int = 1
+    single_blocks: int = 1
+    heads: int = 24
+    text_width: int = 4096
+    text_tokens: int = 512
+    pooled_width: int = 768
+    rank: int = 16
+
+    @property
+    def hidden(self) -> int:
+        return 128 * self.heads
+
+
+def layer_shapes(size: Size) -> dict[str, tuple[int, ...]]:
+    """Shapes of a Flux checkpoint in the host's layout."""
+    d = size.hidden
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def linear(name: str, inputs: int, outputs: int) -> None:
+        shapes[f"{name}.weight"], shapes[f"{name}.bias"] = (outputs, inputs), (outputs,)
+
+    linear("img_in", 64, d)
+    linear("txt_in", size.text_width, d)
+    for name, width in (("time_in", 256), ("guidance_in", 256), ("vector_in", size.pooled_width)):
+        linear(f"{name}.in_layer", width, d)
+        linear(f"{name}.out_layer", d, d)
+    for i in range(size.double_blocks):
+        for stream in ("img", "txt"):
+            name = f"double_blocks.{i}.{stream}"
+            linear(f"{name}_mod.lin", d, 6 * d)
+            linear(f"{name}_attn.qkv", d, 3 * d)
+            linear(f"{name}_attn.proj", d, d)
+            linear(f"{name}_mlp.0", d, 4 * d)
+            linear(f"{name}_mlp.2", 4 * d, d)
+            for norm in ("query_norm", "key_norm"):
+                shapes[f"{name}_attn.norm.{norm}.weight"] = (128,)
+    for i in range(size.single_blocks):
+        name = f"single_blocks.{i}"
+        linear(f"{name}.modulation.lin", d, 3 * d)
+        linear(f"{name}.linear1", d, 7 * d)
+        linear(f"{name}.linear2", 5 * d, d)
+        for norm in ("query_norm", "key_norm"):
+            shapes[f"{name}.norm.{norm}.weight"] = (128,)
+    linear("final_layer.adaLN_modulation.1", d, 2 * d)
+    linear("final_layer.linear", d, 64)
+    return shapes
+
+
+def random_weights(shapes: dict[str, tuple[int, ...]], dtype: torch.dtype, device: str = "cpu"):
+    """Weights that keep the size of what passes through them; norms are 1."""
+    generator = torch.Generator(device).manual_seed(0)
+    out = {}
+    for name, shape in shapes.items():
+        if "norm" in name and len(shape) == 1:
+            out[name] = torch.ones(shape, dtype=dtype, device=device)
+        else:
+            weight = torch.randn(shape, generator=generator, dtype=dtype, device=device)
+            out[name] = weight * (shape[-1] ** -0.5 if len(shape) > 1 else 0.02)
+    return out
+
+
+def random_loras(size: Size, dtype: torch.dtype) -> dict[str, dict[str, torch.Tensor]]:
+    """Both LoRAs with the official keys."""
+    d = size.hidden
+    widths = {
+        "x_embedder": (64, d), "norm1.linear": (d, 6 * d), "norm.linear": (d, 3 * d),
+        "ff.net.2": (4 * d, d), "proj_mlp": (d, 4 * d), "proj_out": (5 * d, d),
+    }  # fmt: skip
+    loras = {}
+    for seed, name in enumerate(("default", "coord")):
+        generator = torch.Generator().manual_seed(seed + 1)
+        lora = {}
+        for layer in adapted_layers(size.double_blocks, size.single_blocks):
+            ends = (w for end, w in widths.items() if layer.endswith(end))
+            inputs, outputs = next(ends, (d, d))
+            down = torch.randn(size.rank, inputs, generator=generator) * inputs**-0.5
+            up = torch.randn(outputs, size.rank, generator=generator) * 0.1
+            lora[f"transformer.{layer}.lora_A.weight"] = down.to(dtype)
+            lora[f"transformer.{layer}.lora_B.weight"] = up.to(dtype)
+        loras[name] = lora
+    return loras
+
+
+class Bench:
+    """A patched random Flux with references of n views."""
+
+    def __init__(self, size: Size, dtype: torch.dtype, pixels: int = 512) -> None:
+        self.size, self.dtype, self.pixels = size, dtype, pixels
+        weights = random_weights(layer_shapes(size), dtype)
+        self.model = comfy.sd.load_diffusion_model_state_dict(
+            weights, model_options={"dtype": dtype}
+        )
+        self.loras = random_loras(size, dtype)
+        d = size.hidden
+        embedder = {
+            "0.weight": (2, 256), "1.weight": (d, 256), "1.bias": (d,), "3.weight": (d, d),
+            "3.bias": (d,),
+        }  # fmt: skip
+        self.embedder = random_weights(embedder, dtype)
+        fused = {name: fuse_lora(self._pairs(lora), d) for name, lora in self.loras.items()}
+        self.adapters = own(
+            AdapterModules(fused["default"], fused["coord"], self.embedder), "random adapters"
+        )
+        generator = torch.Generator().manual_seed(9)
+
+        def noise(*shape: int) -> torch.Tensor:
+            return torch.randn(shape, generator=generator)
+
+        self.text = noise(1, size.text_tokens, size.text_width)
+        self.pooled = noise(1, size.pooled_width)
+        side = pixels // 8
+        self.x = noise(1, 16, side, 2 * side)
+        self.views, self.maps = noise(8, 16, 64, 64), noise(8, 16, 64, 64)
+        self.black = noise(1, 16, 64, 64)
+
+    @staticmethod
+    def _pairs(lora: dict[str, torch.Tensor]) -> dict[str, LowRank]:
+        names = [key.removesuffix(".lora_A.weight") for key in lora if key.endswith("A.weight")]
+        return {
+            name.removeprefix("transformer."): LowRank(
+                lora[f"{name}.lora_A.weight"], lora[f"{name}.lora_B.weight"]
+            )
+            for name in names
+        }
+
+    def apply(self, views: int, **options) -> SimpleNamespace:
+        """Patched model and both conditionings for the first n views."""
+        reference = Reference(self.views[:views], self.maps[:views], self.black)
+        positive = [[self.text, {"pooled_output": self.pooled, "guidance": 3.5}]]
+        model = patch_model(self.model, self.adapters, Ablation(), **options)
+        positive, negative = with_references(positive, reference)
+        return SimpleNamespace(model=model, positive=positive, negative=negative)
+
+    def sample(self, applied: SimpleNamespace, sigmas, cfg: float = 2.0, callback=None):
+        """Stock Euler sampling of the joint latent; float32 on the CPU."""
+        return comfy.sample.sample_custom(
+            applied.model, self.x, cfg, comfy.samplers.sampler_object("euler"),
+            torch.as_tensor(sigmas, dtype=torch.float32), applied.positive, applied.negative,
+            torch.zeros_like(self.x), callback=callback, disable_pbar=True,
+        )  # fmt: skip
+
+    def oracle(self):
+        """The plain oracle on the same weights."""
+        from benchmarks.oracle import Oracle
+
+        return Oracle(self.model.model.diffusion_model, self.loras, self.embedder)
+
+
+class Peak:
+    """Highest memory above the start, in bytes: resident memory, or the device's with a GPU."""
+
+    bytes = 0
+
+
+@contextmanager
+def measured_peak() -> Iterator[Peak]:
+    """Watch the peak memory of what runs inside."""
+    peak = Peak()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        start = torch.cuda.memory_allocated()
+        yield peak
+        torch.cuda.synchronize()
+        peak.bytes = torch.cuda.max_memory_allocated() - start
+        return
+    start, done = _resident(), threading.Event()
+
+    def watch() -> None:
+        while not done.is_set():
+            peak.bytes = max(peak.bytes, _resident() - start)
+            time.sleep(0.002)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield peak
+    finally:
+        done.set()
+        thread.join()
+
+
+def _resident() -> int:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@contextmanager
+def stopwatch() -> Iterator[SimpleNamespace]:
+    """Seconds of what runs inside, the device's work included."""
+    result = SimpleNamespace(seconds=0.0)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    yield result
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    result.seconds = time.perf_counter() - start
