@@ -1,0 +1,220 @@
+"""Cameras: the published orbit, any explicit pose, and the viewport camera of ComfyUI."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+FRAMES = 60
+"""Frames of the published orbit, of which n are taken as views (METHOD fact 36)."""
+FOV = 45.0
+"""Vertical field of view of the published renderer, degrees (METHOD fact 37)."""
+RADIUS = 4.0
+"""Distance of the published camera from the origin (METHOD fact 37)."""
+NEAR = 0.1
+"""Near plane of the published camera (METHOD fact 37)."""
+VIEWPORT_SIZE = 5.0
+"""ComfyUI's 3D viewport scales a model so that its longest side has this length, and stands it on
+the floor at the origin."""
+
+
+@dataclass(frozen=True, eq=False)
+class Camera:
+    """A pinhole camera with square pixels.
+
+    Attributes:
+        pose: float64 [4, 4], camera to world; columns right, up, backward, eye (looks along -Z).
+        fov: vertical field of view, degrees.
+        width, height: picture size in pixels.
+        shift: offset of the principal point from the picture's centre, pixels right and down.
+    """
+
+    pose: np.ndarray
+    fov: float = FOV
+    width: int = 512
+    height: int = 512
+    shift: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def eye(self) -> np.ndarray:
+        """float64 [3], where the camera stands."""
+        return self.pose[:3, 3]
+
+    @property
+    def view(self) -> np.ndarray:
+        """float64 [4, 4], world to camera."""
+        rotation = self.pose[:3, :3].T
+        view = np.eye(4)
+        view[:3, :3], view[:3, 3] = rotation, -rotation @ self.eye
+        return view
+
+    @property
+    def focal(self) -> float:
+        """Focal length in pixels."""
+        return self.height / 2 / np.tan(np.radians(self.fov) / 2)
+
+    @property
+    def principal_point(self) -> tuple[float, float]:
+        """Pixel coordinates (x, y) of the optical axis; pixel (0, 0) spans 0..1."""
+        return self.width / 2 + self.shift[0], self.height / 2 + self.shift[1]
+
+    def directions(self) -> np.ndarray:
+        """float64 [H, W, 3], world-space ray through each pixel's centre, with length 1 along the
+        optical axis, so that eye + t * direction has depth t."""
+        cx, cy = self.principal_point
+        x = (np.arange(self.width) + 0.5 - cx) / self.focal
+        y = (cy - np.arange(self.height) - 0.5) / self.focal
+        right, up, back = self.pose[:3, :3].T
+        return x[None, :, None] * right + y[:, None, None] * up - back
+
+    def scaled(self, factor: int) -> "Camera":
+        """The same view with `factor` times as many pixels along each side."""
+        shift = (self.shift[0] * factor, self.shift[1] * factor)
+        return Camera(self.pose, self.fov, self.width * factor, self.height * factor, shift)
+
+
+def look_at(
+    eye: Sequence[float], target: Sequence[float] = (0, 0, 0), up: Sequence[float] = (0, 1, 0)
+) -> np.ndarray:
+    """Pose [4, 4] of a camera at `eye` that looks at `target`.
+
+    Raises:
+        ValueError: eye and target coincide.
+    """
+    eye = np.asarray(eye, np.float64)
+    back = eye - np.asarray(target, np.float64)
+    if not np.linalg.norm(back) > 0:
+        raise ValueError("the camera stands on the point that it looks at; move it away")
+    back = back / np.linalg.norm(back)
+    right = np.cross(np.asarray(up, np.float64), back)
+    if np.linalg.norm(right) < 1e-9:  # straight up or down: keep +Z at the picture's bottom
+        right = np.array([1.0, 0.0, 0.0])
+    right = right / np.linalg.norm(right)
+    pose = np.eye(4)
+    pose[:3, :4] = np.stack([right, np.cross(back, right), back, eye], axis=1)
+    return pose
+
+
+def orbit_pose(azimuth: float, pitch: float = 0.0, radius: float = RADIUS) -> np.ndarray:
+    """Pose [4, 4] on the orbit: degrees, azimuth 0 on +X, 90 on +Z (METHOD fact 37)."""
+    a, p = np.radians(azimuth), np.radians(pitch)
+    eye = radius * np.array([np.cos(p) * np.cos(a), np.sin(p), np.cos(p) * np.sin(a)])
+    return look_at(eye)
+
+
+def azimuths(views: int, even: bool = False) -> list[float]:
+    """Degrees of the views: frames i * (60 // n) of 60, 42 degrees apart at n = 8 (METHOD fact 36),
+    or evenly spread.
+
+    Raises:
+        ValueError: no view, or more than the 60 frames of the published orbit.
+    """
+    if views < 1 or (views > FRAMES and not even):
+        raise ValueError(
+            f"views is {views}; the published orbit has 1 to {FRAMES} (even spacing takes more)"
+        )
+    step = 360 / views if even else FRAMES // views * (360 / FRAMES)
+    return [i * step for i in range(views)]
+
+
+def orbit(
+    views: int = 8,
+    resolution: int = 512,
+    radius: float = RADIUS,
+    pitch: float | Sequence[float] = 0.0,
+    fov: float = FOV,
+    even: bool = False,
+) -> list[Camera]:
+    """The reference views' cameras. `pitch`: degrees, one for all or one for each view.
+
+    Raises:
+        ValueError: a bad count, size, field of view, or a pitch list of another length.
+    """
+    angles = azimuths(views, even)
+    pitches = [float(pitch)] * views if np.ndim(pitch) == 0 else [float(p) for p in pitch]
+    if len(pitches) != views:
+        raise ValueError(
+            f"there are {len(pitches)} pitches for {views} views; give one, or one for each view"
+        )
+    if not 1 <= resolution <= 4096:
+        raise ValueError(f"resolution is {resolution}; take 1 to 4096 pixels")
+    if not radius > 0:
+        raise ValueError(f"radius is {radius}; it must be above 0")
+    if not 0 < fov < 180:
+        raise ValueError(f"fov is {fov}; it must lie between 0 and 180 degrees")
+    return [
+        Camera(orbit_pose(angle, p, radius), fov, resolution, resolution)
+        for angle, p in zip(angles, pitches, strict=True)
+    ]
+
+
+def fitting_radius(
+    vertices: np.ndarray, cameras: Sequence[Camera], margin: float = 1.05
+) -> float:
+    """Smallest distance from the origin at which all vertices stay inside all pictures.
+
+    Args:
+        vertices: float [V, 3], normalised frame.
+        cameras: cameras that look at the origin; only their rotation and lens count.
+        margin: how much larger than the mesh the picture is.
+    """
+    radius = 0.0
+    for camera in cameras:
+        x, y, z = (vertices @ camera.pose[:3, :3]).T
+        slope_y = np.tan(np.radians(camera.fov) / 2) / margin
+        slope_x = slope_y * camera.width / camera.height
+        needed = z + np.maximum(np.abs(x) / slope_x, np.abs(y) / slope_y)
+        radius = max(radius, float(needed.max()))
+    return radius
+
+
+def from_viewport(
+    info: Mapping, extent: Sequence[float], width: int, height: int
+) -> Camera:
+    """The camera of ComfyUI's 3D viewport (LOAD3D_CAMERA), moved to the normalised frame.
+
+    The viewport is Y up, its model's longest side is 5 and its lowest point lies on the floor, so
+    a point there is (2 / 5) * (p - (0, height / 2, 0)) in our frame.
+
+    Args:
+        info: position and target (x, y, z), cameraType, and optionally quaternion (world rotation
+            of the camera), fov (vertical, degrees) and zoom.
+        extent: size of the asset's bounding box along x, y, z.
+
+    Raises:
+        ValueError: an orthographic camera, or an incomplete one.
+    """
+    if str(info.get("cameraType", "perspective")).lower().startswith("ortho"):
+        raise ValueError("the camera is orthographic; switch the viewport to perspective")
+    try:
+        position = np.array([float(info["position"][k]) for k in "xyz"])
+        target = np.array([float(info["target"][k]) for k in "xyz"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            "the camera lacks a position or a target; move the viewport's camera and run again"
+        ) from error
+    extent = np.asarray(extent, np.float64)
+    scale = VIEWPORT_SIZE / extent.max()
+    to_ours = 2 / VIEWPORT_SIZE
+    middle = np.array([0.0, extent[1] * scale / 2, 0.0])
+    pose = look_at((position - middle) * to_ours, (target - middle) * to_ours)
+    quaternion = info.get("quaternion")
+    if quaternion:
+        pose[:3, :3] = _rotation(*(float(quaternion[k]) for k in "wxyz"))
+    zoom = float(info.get("zoom") or 1.0)
+    fov = float(info.get("fov") or 35.0)
+    fov = float(np.degrees(2 * np.arctan(np.tan(np.radians(fov) / 2) / zoom)))
+    return Camera(pose, fov, width, height)
+
+
+def _rotation(w: float, x: float, y: float, z: float) -> np.ndarray:
+    """Rotation matrix [3, 3] of a quaternion."""
+    norm = (w * w + x * x + y * y + z * z) ** 0.5
+    w, x, y, z = w / norm, x / norm, y / norm, z / norm
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+        ]
+    )

@@ -1,0 +1,65 @@
+"""A mesh file's content as a short text: equal content, equal text."""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+from .limits import inside
+
+_NAMES = {
+    ".obj": re.compile(rb"^\s*mtllib\s+(.+?)\s*$", re.MULTILINE),
+    ".mtl": re.compile(rb"^\s*(?:map_\w+|bump|disp|norm)\s+(?:-.*\s)?(\S+)\s*$", re.MULTILINE),
+    ".dae": re.compile(rb"<init_from>\s*([^<]+?)\s*</init_from>"),
+    ".ply": re.compile(rb"^comment TextureFile\s+(.+?)\s*$", re.MULTILINE),
+}
+
+
+def fingerprint(path: str | Path) -> str:
+    """SHA-256 over a mesh file and the files beside it that it names, in hexadecimal.
+
+    Raises:
+        OSError: the mesh file cannot be read.
+    """
+    digest = hashlib.sha256()
+    waiting, seen = [Path(path)], set()
+    while waiting:
+        file = waiting.pop()
+        if file in seen:
+            continue
+        seen.add(file)
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+        waiting += _named_files(file)
+    return digest.hexdigest()
+
+
+def _named_files(file: Path) -> list[Path]:
+    suffix = file.suffix.lower()
+    if suffix == ".gltf":
+        names = _gltf_uris(file.read_bytes())
+    elif suffix in _NAMES:
+        found = _NAMES[suffix].findall(file.read_bytes())
+        names = [name.decode("utf-8", "replace") for name in found]
+    else:
+        return []
+    out = []
+    for name in sorted(set(names)):
+        try:
+            target = inside(file.parent, name)
+        except ValueError:
+            continue  # loading will refuse it in words
+        if target.is_file():
+            out.append(target)
+    return out
+
+
+def _gltf_uris(data: bytes) -> list[str]:
+    try:
+        tree = json.loads(data)
+        entries = [*tree.get("buffers", []), *tree.get("images", [])]
+        uris = [entry.get("uri") for entry in entries]
+    except (ValueError, AttributeError, TypeError):
+        return []  # loading will refuse it in words
+    return [uri for uri in uris if isinstance(uri, str) and not uri.startswith("data:")]

@@ -1,0 +1,128 @@
+"""Mesh files to assets: glTF by our own reader, the other formats by trimesh."""
+
+import io
+import logging
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from .from_trimesh import parts_from_trimesh
+from .gltf import load_gltf
+from .gltf_file import GltfFile, guarded
+from .limits import check_archive, check_file_size
+from .model import Asset, Part
+from .resolver import FolderResolver
+
+logger = logging.getLogger(__name__)
+
+FORMATS = ("glb", "gltf", "obj", "ply", "stl", "off", "dae", "3mf")
+"""File formats that are read."""
+
+_NEEDS = {"dae": "collada", "3mf": "lxml"}
+_PACKAGES = {"collada": "pycollada", "lxml": "lxml"}
+AUTO, Y_UP, Z_UP = "auto", "y", "z"
+
+
+def load_asset(path: str | Path, up_axis: str = AUTO) -> Asset:
+    """Load a mesh file.
+
+    Args:
+        path: a file of one of FORMATS. Files that it names (MTL, textures, buffers) are read only
+            from its own folder and below.
+        up_axis: which axis of the file points up: "y", "z" (turned to Y up), or "auto" (as the
+            file declares, else Y).
+
+    Raises:
+        ValueError: with a sentence that begins with the file's name.
+    """
+    path = Path(path)
+    try:
+        check_file_size(path)
+        return load_bytes(path.read_bytes(), path.suffix, path.parent, up_axis)
+    except ValueError as error:
+        raise ValueError(_named(path.name, str(error))) from error
+    except OSError as error:
+        raise ValueError(f"{path.name} cannot be read: {error.strerror or error}") from error
+
+
+def load_bytes(
+    data: bytes, file_format: str, folder: Path | None = None, up_axis: str = AUTO
+) -> Asset:
+    """Load a mesh file's content. `folder`: where the files that it names lie, None for a stream.
+
+    Raises:
+        ValueError: with a sentence.
+    """
+    kind = file_format.lower().lstrip(".")
+    if data[:4] == b"glTF":
+        kind = "glb"
+    if kind not in FORMATS:
+        raise ValueError(
+            f"{kind or 'a file without an ending'} is not a mesh format that is read; convert it "
+            f"to GLB (read are {', '.join(FORMATS)})"
+        )
+    if kind in ("glb", "gltf"):
+        parts, warnings = guarded(_gltf_parts, data, folder)
+    else:
+        parts, warnings = _trimesh_parts(data, kind, folder)
+    if up_axis == Z_UP or (up_axis == AUTO and kind == "dae" and b"<up_axis>Z_UP" in data):
+        parts = [_z_to_y(part) for part in parts]
+    return Asset(parts, warnings)
+
+
+def _named(name: str, sentence: str) -> str:
+    return sentence if sentence.startswith((name, "there is no file")) else f"{name}: {sentence}"
+
+
+def _gltf_parts(data: bytes, folder: Path | None) -> tuple[list[Part], list[str]]:
+    return load_gltf(GltfFile(data, folder))
+
+
+def _trimesh_parts(
+    data: bytes, kind: str, folder: Path | None
+) -> tuple[list[Part], list[str]]:
+    import trimesh
+
+    module = _NEEDS.get(kind)
+    if module and find_spec(module) is None:
+        raise ValueError(
+            f"{kind.upper()} files need the package {_PACKAGES[module]}: run "
+            f"`pip install {_PACKAGES[module]}` in ComfyUI's Python, or convert the mesh to GLB"
+        )
+    if kind == "3mf":
+        check_archive(data, "the 3MF")
+    if kind in ("dae", "3mf") and re.search(rb"<!(DOCTYPE|ENTITY)", data):
+        raise ValueError("it declares XML entities, which are refused; export it again")
+    warnings = []
+    if kind == "obj" and re.search(rb"^\s*(l|p)\s", data, re.MULTILINE):
+        warnings.append("points and lines are not drawn, only triangles")
+    resolver = FolderResolver(folder)
+    try:
+        # trimesh's own readers raise whatever their parsers meet
+        scene = trimesh.load(
+            io.BytesIO(data), file_type=kind, resolver=resolver, force="scene", process=False
+        )
+    except Exception as error:
+        resolver.raise_refusals()
+        logger.debug("trimesh cannot read this %s", kind, exc_info=True)
+        text = str(error) or type(error).__name__
+        if isinstance(error, MemoryError):
+            text = "its header asks for more memory than there is"
+        raise ValueError(
+            f"it is not a readable {kind.upper()} file ({text[:200]}); copy or export it again"
+        ) from error
+    resolver.raise_refusals()
+    warnings += resolver.warnings()
+    try:
+        parts, more = parts_from_trimesh(scene)
+    except (IndexError, TypeError, AttributeError, KeyError) as error:
+        raise ValueError(f"it is a damaged {kind.upper()} file ({error})") from error
+    return parts, warnings + more
+
+
+def _z_to_y(part: Part) -> Part:
+    """Turn Z up to Y up: -90 degrees about X."""
+    vertices = part.vertices @ np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]], np.float64)
+    return Part(vertices, part.faces, part.material, part.uv, part.colors)

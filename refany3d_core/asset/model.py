@@ -1,0 +1,166 @@
+"""An asset as the rest of the pack sees it: parts with a material each, in the published frame."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from .material import Material
+
+MAX_FACES = 20_000_000
+"""More faces than this are refused: about 8 GB with the acceleration structure."""
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Triangles that share a material.
+
+    Attributes:
+        vertices: float64 [V, 3] in the file's units, node transforms applied, Y up.
+        faces: int32 [F, 3].
+        material: colour of the surface.
+        uv: float32 [V, 2] texture coordinates, v = 0 at the image's first row, or None.
+        colors: float32 [V, 4] vertex colours in 0..1, or None.
+    """
+
+    vertices: np.ndarray
+    faces: np.ndarray
+    material: Material = Material()
+    uv: np.ndarray | None = None
+    colors: np.ndarray | None = None
+
+
+class Asset:
+    """A mesh in the normalised frame of the published renderer (METHOD fact 38).
+
+    The bounding box of the vertices that faces use is centred, and its longest side spans [-1, 1].
+
+    Attributes:
+        parts: the parts as loaded, without faces that touch a NaN or infinite vertex.
+        warnings: sentences about what was not honoured.
+        bounds: float64 [2, 3], minimum and maximum before normalising.
+    """
+
+    def __init__(self, parts: Sequence[Part], warnings: Sequence[str] = ()) -> None:
+        """Raises ValueError when there is nothing to render."""
+        self.warnings = list(warnings)
+        self.parts = [part for part in map(self._checked, parts) if len(part.faces)]
+        count = sum(len(part.faces) for part in self.parts)
+        if not count:
+            raise ValueError(
+                "the mesh has no triangles to render (a point cloud, a line drawing or an empty "
+                "file); export the asset as a surface mesh"
+            )
+        if count > MAX_FACES:
+            raise ValueError(
+                f"the mesh has {count:,} faces, the limit is {MAX_FACES:,}; decimate it first"
+            )
+        used = [part.vertices[np.unique(part.faces)] for part in self.parts]
+        self.bounds = np.array(
+            [
+                np.min([v.min(0) for v in used], axis=0),
+                np.max([v.max(0) for v in used], axis=0),
+            ]
+        )
+        if not self.extent.max() > 0:
+            raise ValueError("the mesh has no size: all of its vertices lie on one point")
+        flat = [axis for axis, size in zip("XYZ", self.extent, strict=True) if not size > 0]
+        if flat:
+            self.warnings.append(
+                f"the mesh is flat along {' and '.join(flat)}: that axis of the point map is 0.5 "
+                "everywhere"
+            )
+
+    def _checked(self, part: Part) -> Part:
+        finite = np.isfinite(part.vertices).all(1)
+        if finite.all():
+            return part
+        keep = finite[part.faces].all(1)
+        if not keep.all():
+            self.warnings.append(
+                f"{np.count_nonzero(~keep):,} faces with a NaN or infinite vertex are left out"
+            )
+        vertices = np.where(finite[:, None], part.vertices, 0.0)
+        return Part(vertices, part.faces[keep], part.material, part.uv, part.colors)
+
+    @property
+    def extent(self) -> np.ndarray:
+        """float64 [3], size of the bounding box."""
+        return self.bounds[1] - self.bounds[0]
+
+    @property
+    def centre(self) -> np.ndarray:
+        """float64 [3], centre of the bounding box."""
+        return (self.bounds[0] + self.bounds[1]) / 2
+
+    @property
+    def scale(self) -> float:
+        """Factor from the file's units to the normalised frame."""
+        return 2.0 / float(self.extent.max())
+
+    def describe(self) -> str:
+        """One line: parts, faces, vertices and size."""
+        vertices = sum(len(part.vertices) for part in self.parts)
+        size = " x ".join(f"{side:.4g}" for side in self.extent)
+        many = "part" if len(self.parts) == 1 else "parts"
+        return (
+            f"{len(self.parts)} {many}, {len(self.faces):,} faces, {vertices:,} vertices, "
+            f"size {size}"
+        )
+
+    @cached_property
+    def vertices(self) -> np.ndarray:
+        """float64 [V, 3], all parts' vertices in the normalised frame."""
+        stacked = np.concatenate([part.vertices for part in self.parts])
+        return (stacked - self.centre) * self.scale
+
+    @cached_property
+    def faces(self) -> np.ndarray:
+        """int32 [F, 3] into `vertices`, part after part."""
+        offsets = np.cumsum([0] + [len(part.vertices) for part in self.parts[:-1]])
+        return np.concatenate(
+            [
+                (part.faces + offset).astype(np.int32)
+                for part, offset in zip(self.parts, offsets, strict=True)
+            ]
+        )
+
+    @cached_property
+    def face_part(self) -> np.ndarray:
+        """int32 [F], the index of each face's part."""
+        counts = [len(part.faces) for part in self.parts]
+        return np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+
+    @cached_property
+    def first_vertex(self) -> np.ndarray:
+        """int64 [parts], where each part starts in `vertices`."""
+        return np.cumsum([0] + [len(part.vertices) for part in self.parts[:-1]])
+
+    def point_map_values(self, y_rotation: float = 0.0) -> np.ndarray:
+        """Point-map colour of every vertex: (v - min) / (max - min) per axis (METHOD fact 38).
+
+        Args:
+            y_rotation: degrees about +Y, applied to the values in [-1, 1] and clamped, not to the
+                geometry (METHOD fact 39).
+
+        Returns:
+            float64 [V, 3] in 0..1, RGB = XYZ; 0.5 along a flat axis.
+        """
+        half = self.extent / 2 * self.scale
+        centred = np.divide(self.vertices, half, out=np.zeros_like(self.vertices), where=half > 0)
+        if y_rotation % 360:
+            a = np.radians(y_rotation)
+            x, z = centred[:, 0].copy(), centred[:, 2].copy()
+            centred[:, 0] = np.cos(a) * x + np.sin(a) * z
+            centred[:, 2] = np.cos(a) * z - np.sin(a) * x
+            centred = np.clip(centred, -1.0, 1.0)
+        return centred / 2 + 0.5
+
+    @cached_property
+    def casters(self) -> dict[str, object]:
+        """Ray casters built so far, by backend: one acceleration structure for all renders."""
+        return {}
+
+    def __deepcopy__(self, memo: dict) -> "Asset":
+        return self  # never changed after it is made, and large

@@ -1,0 +1,184 @@
+"""One view of an asset from any camera: colour, point, mask, depth and normal of the same hit."""
+
+import logging
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+
+import numpy as np
+
+from .cameras import Camera
+from .model import Asset
+from .shade import GLTF, PUBLISHED, UNLIT, Hits, locate, shade
+
+logger = logging.getLogger(__name__)
+
+AUTO, EMBREE, NUMPY = "auto", "embree", "numpy"
+MAX_LAYERS = 16
+"""Transparent surfaces composited behind one another, at most."""
+SOLID = 0.5
+"""Alpha from which a surface owns the pixel's point, mask, depth and normal."""
+WHITE = (1.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """A rendered view, row 0 at the top.
+
+    Attributes:
+        color: float32 [H, W, 3] in 0..1, sRGB.
+        points: float32 [H, W, 3], the point seen, normalised frame; NaN on the background.
+        point_map: float32 [H, W, 3] in 0..1, RGB = XYZ per axis; 1 (white) on the background.
+        mask: bool [H, W], whether the asset covers the pixel's centre.
+        depth: float32 [H, W], along the optical axis; 0 on the background.
+        normal: float32 [H, W, 3], unit, world space, towards the camera; 0 on the background.
+        camera: the camera.
+    """
+
+    color: np.ndarray
+    points: np.ndarray
+    point_map: np.ndarray
+    mask: np.ndarray
+    depth: np.ndarray
+    normal: np.ndarray
+    camera: Camera
+
+
+@cache
+def embree_available() -> bool:
+    """Whether embreex is installed and loads here."""
+    if find_spec("embreex") is None:
+        return False
+    try:
+        import embreex.rtcore_scene  # noqa: F401
+    except ImportError as error:
+        logger.warning("embreex is installed but does not load (%s)", error)
+        return False
+    return True
+
+
+def choose_backend(backend: str = AUTO) -> str:
+    """"embree" or "numpy" for the given choice.
+
+    Raises:
+        ValueError: Embree is asked for and not installed, or the name is unknown.
+    """
+    if backend == AUTO:
+        return EMBREE if embree_available() else NUMPY
+    if backend == EMBREE and not embree_available():
+        raise ValueError(
+            "the Embree backend needs the package embreex, which is not installed or has no wheel "
+            "for this machine; choose auto or numpy"
+        )
+    if backend not in (EMBREE, NUMPY):
+        raise ValueError(f"{backend!r} is no rendering backend; choose auto, embree or numpy")
+    return backend
+
+
+def caster(asset: Asset, backend: str = AUTO):
+    """The asset's ray caster, built on first use."""
+    name = choose_backend(backend)
+    if name not in asset.casters:
+        if name == EMBREE:
+            from .raycast_embree import EmbreeCaster as Caster
+        else:
+            from .zbuffer import ZBufferCaster as Caster
+        asset.casters[name] = Caster(asset.vertices, asset.faces)
+    return asset.casters[name]
+
+
+def render(
+    asset: Asset,
+    camera: Camera,
+    *,
+    backend: str = AUTO,
+    supersampling: int = 1,
+    materials: str = PUBLISHED,
+    shading: str = UNLIT,
+    background: tuple[float, float, float] = WHITE,
+    y_rotation: float = 0.0,
+) -> View:
+    """Render one view. The defaults are the published renderer's (METHOD facts 37-41).
+
+    Args:
+        asset: what to render.
+        camera: from where, and how large.
+        backend: "auto", "embree" or "numpy"; both give the same picture.
+        supersampling: s x s colour samples a pixel; everything else is of the pixel's centre.
+        materials: "published" or "gltf", see `shade`.
+        shading: "unlit" or "headlight".
+        background: RGB behind the colours, 0..1. The point map's background is always white.
+        y_rotation: degrees, see `Asset.point_map_values`.
+
+    Raises:
+        ValueError: an unknown or missing backend.
+    """
+    rays = caster(asset, backend)
+    centre = camera
+    color, hits = _color(asset, centre, rays, materials, shading, background)
+    if supersampling > 1:
+        fine, _ = _color(asset, camera.scaled(supersampling), rays, materials, shading, background)
+        s = supersampling
+        color = fine.reshape(camera.height, s, camera.width, s, 3).mean((1, 3))
+    shape = (camera.height, camera.width)
+
+    def picture(values: np.ndarray, empty: float) -> np.ndarray:
+        out = np.full((shape[0] * shape[1], *values.shape[1:]), empty, np.float32)
+        out[hits.pixel] = values
+        return out.reshape(*shape, *values.shape[1:])
+
+    mask = np.zeros(shape[0] * shape[1], bool)
+    mask[hits.pixel] = True
+    toward = np.where(hits.facing < 0, -1.0, 1.0)[:, None]
+    return View(
+        color=color.astype(np.float32),
+        points=picture(hits.interpolate(asset.vertices), np.nan),
+        point_map=picture(hits.interpolate(asset.point_map_values(y_rotation)), 1.0),
+        mask=mask.reshape(shape),
+        depth=picture(hits.depth, 0.0),
+        normal=picture(hits.normals * toward, 0.0),
+        camera=camera,
+    )
+
+
+def _color(
+    asset: Asset, camera: Camera, rays, materials: str, shading: str, background: tuple
+) -> tuple[np.ndarray, Hits]:
+    """Colours float64 [H, W, 3] over the background, and the hits that own their pixels."""
+    size = camera.width * camera.height
+    faces = rays.first_faces(camera)
+    hits = locate(asset, camera, faces)
+    rgba = shade(hits, materials, shading)
+    color = np.zeros((size, 3))
+    color[hits.pixel] = rgba[:, :3] * rgba[:, 3:]
+    through = np.ones(size)
+    through[hits.pixel] = 1.0 - rgba[:, 3]
+    if materials == GLTF and (rgba[:, 3] < 1).any():
+        hits = _composite(asset, camera, rays, shading, (hits, rgba), faces, color, through)
+    color += through[:, None] * np.asarray(background, np.float64)
+    return color.reshape(camera.height, camera.width, 3), hits
+
+
+def _composite(
+    asset: Asset, camera: Camera, rays, shading: str, first: tuple, faces: np.ndarray,
+    color: np.ndarray, through: np.ndarray,
+) -> Hits:  # fmt: skip
+    """Add what is seen through transparent hits, in place; return the first solid hits."""
+    hits, rgba = first
+    owner = np.full(color.shape[0], -1, np.int32)
+    for _ in range(MAX_LAYERS):
+        free = owner[hits.pixel] < 0
+        solid = free & (rgba[:, 3] >= SOLID)
+        owner[hits.pixel[solid]] = hits.face[solid]
+        beyond = np.full(color.shape[0], np.inf)
+        clear = through[hits.pixel] > 1e-3
+        step = 1e-5 * np.maximum(hits.depth, 1.0)
+        beyond[hits.pixel[clear]] = (hits.depth + step)[clear]
+        if not clear.any():
+            break
+        faces = rays.first_faces(camera, beyond.reshape(faces.shape))
+        hits = locate(asset, camera, faces)
+        rgba = shade(hits, GLTF, shading)
+        color[hits.pixel] += through[hits.pixel, None] * rgba[:, 3:] * rgba[:, :3]
+        through[hits.pixel] *= 1.0 - rgba[:, 3]
+    return locate(asset, camera, owner.reshape(faces.shape))

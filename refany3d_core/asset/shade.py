@@ -1,0 +1,138 @@
+"""From the faces that pixels see to points, normals and colours.
+
+Both backends only say which face a pixel sees; everything else is computed here in float64, so
+that colour, point, depth and normal belong to one hit, whatever found it.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from .cameras import Camera
+from .material import BLEND, MASK, linear_to_srgb, srgb_to_linear
+from .model import Asset
+
+PUBLISHED, GLTF = "published", "gltf"
+UNLIT, HEADLIGHT = "unlit", "headlight"
+
+
+@dataclass(frozen=True, eq=False)
+class Hits:
+    """Covered pixels of a view, P of them.
+
+    Attributes:
+        pixel: int64 [P], flat pixel index, row 0 at the top.
+        face: int32 [P], index into the asset's faces.
+        weights: float64 [P, 3], barycentric weights of the face's corners.
+        depth: float64 [P], distance along the optical axis.
+    """
+
+    asset: Asset
+    camera: Camera
+    pixel: np.ndarray
+    face: np.ndarray
+    weights: np.ndarray
+    depth: np.ndarray
+
+    @cached_property
+    def corners(self) -> np.ndarray:
+        """int32 [P, 3], vertices of the faces."""
+        return self.asset.faces[self.face]
+
+    def interpolate(self, values: np.ndarray) -> np.ndarray:
+        """Per-vertex values [V, C] at the hits: float64 [P, C]."""
+        return np.einsum("pk,pkc->pc", self.weights, values[self.corners])
+
+    @cached_property
+    def normals(self) -> np.ndarray:
+        """float64 [P, 3], unit face normals, as the winding has them."""
+        a, b, c = (self.asset.vertices[self.corners[:, k]] for k in range(3))
+        normal = np.cross(b - a, c - a)
+        length = np.linalg.norm(normal, axis=1, keepdims=True)
+        return np.divide(normal, length, out=np.zeros_like(normal), where=length > 0)
+
+    @cached_property
+    def facing(self) -> np.ndarray:
+        """float64 [P], cosine between the normal and the way back to the eye; below 0 on back
+        faces."""
+        away = self.camera.directions().reshape(-1, 3)[self.pixel]
+        away = away / np.linalg.norm(away, axis=1, keepdims=True)
+        return -np.einsum("pc,pc->p", self.normals, away)
+
+
+def locate(asset: Asset, camera: Camera, faces: np.ndarray) -> Hits:
+    """Where the rays meet the faces [H, W] (-1: none) that the backend found."""
+    pixel = np.flatnonzero(faces.ravel() >= 0)
+    face = faces.ravel()[pixel]
+    direction = camera.directions().reshape(-1, 3)[pixel]
+    a, b, c = (asset.vertices[asset.faces[face, k]] for k in range(3))
+    e1, e2, to_eye = b - a, c - a, camera.eye - a
+    # Moeller and Trumbore, Fast, Minimum Storage Ray/Triangle Intersection, 1997
+    p = np.cross(direction, e2)
+    q = np.cross(to_eye, e1)
+    determinant = np.einsum("pc,pc->p", e1, p)
+    safe = np.where(determinant == 0, 1.0, determinant)
+    u = np.where(determinant == 0, 0.0, np.einsum("pc,pc->p", to_eye, p) / safe)
+    v = np.where(determinant == 0, 0.0, np.einsum("pc,pc->p", direction, q) / safe)
+    weights = np.clip(np.stack([1 - u - v, u, v], axis=1), 0.0, 1.0)
+    weights /= weights.sum(1, keepdims=True)
+    point = weights[:, :1] * a + weights[:, 1:2] * b + weights[:, 2:] * c
+    depth = (camera.eye - point) @ camera.pose[:3, 2]
+    return Hits(asset, camera, pixel, face, weights, depth)
+
+
+def shade(hits: Hits, rule: str = PUBLISHED, light: str = UNLIT) -> np.ndarray:
+    """RGBA of the hits, float64 [P, 4] in 0..1, sRGB.
+
+    Args:
+        hits: what the pixels see.
+        rule: "published" (METHOD fact 40): the texture, else the vertex colours, else the factor,
+            each as stored, and always opaque. "gltf": texture times factor times vertex colours
+            in linear light, alpha modes, and no back faces of single-sided materials.
+        light: "unlit", or "headlight": times the cosine to the eye, at least 0.25.
+    """
+    rgba = np.ones((len(hits.pixel), 4))
+    owner = hits.asset.face_part[hits.face]
+    for index in np.unique(owner):
+        here = owner == index
+        rgba[here] = _part_colors(hits, int(index), here, rule)
+    if light == HEADLIGHT:
+        rgba[:, :3] *= np.maximum(np.abs(hits.facing), 0.25)[:, None]
+    return rgba
+
+
+def _part_colors(hits: Hits, index: int, here: np.ndarray, rule: str) -> np.ndarray:
+    part = hits.asset.parts[index]
+    material = part.material
+    corners = hits.corners[here] - hits.asset.first_vertex[index]
+    weights = hits.weights[here]
+
+    def interpolated(values: np.ndarray) -> np.ndarray:
+        return np.einsum("pk,pkc->pc", weights, values[corners].astype(np.float64))
+
+    textured = material.texture is not None and part.uv is not None
+    factor = np.broadcast_to(np.asarray(material.base_color, np.float64), (len(corners), 4))
+    if rule == PUBLISHED:
+        if textured:
+            rgba = material.texture.sample(interpolated(part.uv))
+        elif part.colors is not None:
+            rgba = interpolated(part.colors)
+        else:
+            rgba = factor.copy()
+        rgba[:, 3] = 1.0
+        return np.clip(rgba, 0.0, 1.0)
+    rgba = factor.copy()
+    if textured:
+        texel = material.texture.sample(interpolated(part.uv))
+        rgba *= np.concatenate([srgb_to_linear(texel[:, :3]), texel[:, 3:]], axis=1)
+    if part.colors is not None:
+        rgba *= interpolated(part.colors)
+    rgba[:, :3] = linear_to_srgb(rgba[:, :3])
+    if material.alpha_mode == MASK:
+        rgba[:, 3] = rgba[:, 3] >= material.alpha_cutoff
+    elif material.alpha_mode != BLEND:
+        rgba[:, 3] = 1.0
+    if not material.double_sided:
+        rgba[hits.facing[here] < 0, 3] = 0.0
+    return np.clip(rgba, 0.0, 1.0)

@@ -1,0 +1,163 @@
+"""The reference views of an asset: RGB pictures and point maps around it."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .cameras import FOV, RADIUS, Camera, fitting_radius, orbit
+from .render import AUTO, WHITE, View, caster, render
+from .shade import PUBLISHED, UNLIT
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class RenderedViews:
+    """n views of an asset, rows top first; every picture of a view comes from the same hits.
+
+    Attributes:
+        colors: float32 [n, H, W, 3] in 0..1, sRGB.
+        point_maps: float32 [n, H, W, 3] in 0..1, RGB = XYZ per axis, white background.
+        masks: float32 [n, H, W], 1 on the asset.
+        depth: float32 [n, H, W], normalised units along the optical axis; 0 on the background.
+        normals: float32 [n, H, W, 3], unit, world space; 0 on the background.
+        cameras: the n cameras.
+        azimuths: degrees of each view, empty for explicit cameras.
+        backend: what found the hits.
+        warnings: sentences for the user.
+    """
+
+    colors: np.ndarray
+    point_maps: np.ndarray
+    masks: np.ndarray
+    depth: np.ndarray
+    normals: np.ndarray
+    cameras: tuple[Camera, ...]
+    azimuths: tuple[float, ...]
+    backend: str
+    warnings: tuple[str, ...]
+
+    def depth_pictures(self) -> np.ndarray:
+        """float32 [n, H, W, 3] in 0..1: nearest 1, farthest 0.2 over all views, background 0."""
+        on = self.masks > 0
+        near, far = (self.depth[on].min(), self.depth[on].max()) if on.any() else (0.0, 1.0)
+        grey = 1.0 - 0.8 * (self.depth - near) / max(far - near, 1e-9)
+        return np.repeat(np.where(on, grey, 0.0).astype(np.float32)[..., None], 3, axis=-1)
+
+    def normal_pictures(self) -> np.ndarray:
+        """float32 [n, H, W, 3] in 0..1: (n + 1) / 2, background 0."""
+        return (self.normals + 1) / 2 * self.masks[..., None]
+
+
+def render_reference_views(
+    mesh: object,
+    views: int = 8,
+    resolution: int = 512,
+    radius: float = RADIUS,
+    pitch: float | Sequence[float] = 0.0,
+    y_rotation: float = 0.0,
+    *,
+    fov: float = FOV,
+    even_azimuths: bool = False,
+    auto_fit: bool = False,
+    cameras: Sequence[Camera] | None = None,
+    backend: str = AUTO,
+    supersampling: int = 1,
+    materials: str = PUBLISHED,
+    shading: str = UNLIT,
+    background: tuple[float, float, float] = WHITE,
+    progress: Callable[[int, int], None] | None = None,
+) -> RenderedViews:
+    """Render the reference views of a mesh, by default as published (METHOD facts 36-41).
+
+    Args:
+        mesh: an `Asset`, a path, a trimesh Trimesh or Scene, or any other kind that `to_asset`
+            takes.
+        views: how many, 1 to 60; the azimuths are i * (60 // views) * 6 degrees.
+        resolution: width and height in pixels.
+        radius: distance of the cameras from the origin; the asset's longest side is 2.
+        pitch: elevation of the cameras in degrees, one for all or one for each view.
+        y_rotation: degrees by which the point map's values turn about +Y (METHOD fact 39).
+        fov: vertical field of view, degrees.
+        even_azimuths: 360 / views degrees apart in place of the published spacing.
+        auto_fit: replace the radius by the smallest at which nothing is cropped.
+        cameras: explicit cameras; views, resolution, radius, pitch and fov are then unused.
+        backend: "auto", "embree", "numpy", or "pyrender" (colours only; see `pyrender_colors`).
+        supersampling, materials, shading, background: see `render`.
+        progress: called as progress(done, total) before each view and at the end; may raise.
+
+    Raises:
+        ValueError: nothing to render, or an argument out of its range.
+    """
+    from .pyrender_backend import PYRENDER, lit_colors
+    from .sources import to_asset
+
+    asset = to_asset(mesh)
+    azimuths: tuple[float, ...] = ()
+    if cameras is None:
+        cameras = orbit(views, resolution, radius, pitch, fov, even_azimuths)
+        if auto_fit:
+            distance = fitting_radius(asset.vertices, cameras)
+            cameras = orbit(views, resolution, distance, pitch, fov, even_azimuths)
+        azimuths = tuple(float(np.degrees(np.arctan2(c.eye[2], c.eye[0])) % 360) for c in cameras)
+    if supersampling < 1:
+        raise ValueError(f"supersampling is {supersampling}; it must be 1 or more")
+    report = progress or (lambda done, total: None)
+    report(0, len(cameras))
+    hit_backend = AUTO if backend == PYRENDER else backend
+    name = caster(asset, hit_backend).name
+    logger.info("rendering %d views with the %s backend", len(cameras), name)
+    rendered: list[View] = []
+    for index, camera in enumerate(cameras):
+        report(index, len(cameras))
+        rendered.append(
+            render(
+                asset,
+                camera,
+                backend=hit_backend,
+                supersampling=supersampling,
+                materials=materials,
+                shading=shading,
+                background=background,
+                y_rotation=y_rotation,
+            )
+        )
+    colors = np.stack([view.color for view in rendered])
+    if backend == PYRENDER:
+        colors = lit_colors(asset, cameras, background, supersampling)
+    report(len(cameras), len(cameras))
+    return RenderedViews(
+        colors=colors,
+        point_maps=np.stack([view.point_map for view in rendered]),
+        masks=np.stack([view.mask for view in rendered]).astype(np.float32),
+        depth=np.stack([view.depth for view in rendered]),
+        normals=np.stack([view.normal for view in rendered]),
+        cameras=tuple(cameras),
+        azimuths=azimuths,
+        backend=PYRENDER if backend == PYRENDER else name,
+        warnings=tuple([*asset.warnings, *_cropped(rendered)]),
+    )
+
+
+def _cropped(rendered: Sequence[View]) -> list[str]:
+    """A sentence when the asset reaches the border of a picture, or misses it."""
+    out = []
+    empty = [i for i, view in enumerate(rendered) if not view.mask.any()]
+    if empty:
+        out.append(f"the asset is not in the picture of view {_numbers(empty)}; check the camera")
+    edges = [
+        i
+        for i, v in enumerate(rendered)
+        if v.mask[[0, -1]].any() or v.mask[:, [0, -1]].any()
+    ]
+    if edges:
+        out.append(
+            f"the asset is cropped in view {_numbers(edges)}: raise the radius or turn on auto_fit"
+        )
+    return out
+
+
+def _numbers(indices: Sequence[int]) -> str:
+    return ", ".join(str(i) for i in indices)
