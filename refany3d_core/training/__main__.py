@@ -44,7 +44,7 @@ def _train(args: argparse.Namespace) -> None:
     config = _overridden(args.config, args.set)
     stages = args.stages.split(",") if args.stages else _all_stages(config)
     device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    run_stages(config, Path(args.output), stages, device)
+    run_stages(config, Path(args.output), stages, device, args.deadline)
 
 
 def _all_stages(config) -> list[str]:
@@ -57,9 +57,18 @@ def main() -> int:
     commands = parser.add_subparsers(required=True)
     train = commands.add_parser("train", help="train the stages of a configuration")
     train.add_argument("config", help="a TOML file, see docs/training.md")
-    train.add_argument("--output", required=True, help="folder of the run; finished stages in it are kept")
-    train.add_argument("--stages", default="", help="comma-separated; all of the configuration by default")
-    train.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="override a setting")
+    train.add_argument(
+        "--output", required=True, help="folder of the run; finished stages in it are kept"
+    )
+    train.add_argument(
+        "--stages", default="", help="comma-separated; all of the configuration by default"
+    )
+    train.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="override a setting"
+    )
+    train.add_argument(
+        "--deadline", type=float, default=0.0, help="seconds in which all must be written"
+    )
     train.add_argument("--device", default="", help="such as cuda or cpu; CUDA when there is one")
     train.set_defaults(call=_train)
     args = parser.parse_args()

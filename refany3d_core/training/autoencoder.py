@@ -73,7 +73,9 @@ class Autoencoder(nn.Module):
         return {**tensors, **scaling}
 
 
-def reconstruction_loss(model: Autoencoder, pictures: Tensor, noise: float) -> tuple[Tensor, dict[str, Tensor]]:
+def reconstruction_loss(
+    model: Autoencoder, pictures: Tensor, noise: float
+) -> tuple[Tensor, dict[str, Tensor]]:
     """L1 on pixels and on their differences, with a noisy latent kept near unit variance.
 
     The noise makes nearby latents decode alike, so that a transformer's small errors stay small in the

@@ -20,6 +20,7 @@ class WorldConfig:
         scenes: pictures of each asset.
         workers: processes that draw the assets' parameters.
         chunk: assets rendered and encoded at once.
+        encode_seconds: stop rendering and encoding after that long, with fewer assets; 0 for no limit.
     """
 
     seed: int = 0
@@ -29,6 +30,7 @@ class WorldConfig:
     scenes: int = 6
     workers: int = 8
     chunk: int = 128
+    encode_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -138,12 +140,17 @@ def _build(cls: type, values: Mapping[str, Any], where: str) -> Any:
     known = {f.name: f for f in fields(cls)}
     for name in values:
         if name not in known:
-            raise ValueError(f"{where}: unknown setting '{name}'; known are {', '.join(sorted(known))}")
+            raise ValueError(
+                f"{where}: unknown setting '{name}'; known are {', '.join(sorted(known))}"
+            )
     for name, value in values.items():
         kind = hints[name]
         if kind in (int, float, str, bool) and not (
-            isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
-            or kind is float and isinstance(value, int) and not isinstance(value, bool)
+            isinstance(value, kind)
+            and (kind is bool or not isinstance(value, bool))
+            or kind is float
+            and isinstance(value, int)
+            and not isinstance(value, bool)
         ):
             raise ValueError(f"{where}: '{name}' is {value!r}, expected {kind.__name__}")
     return cls(**values)

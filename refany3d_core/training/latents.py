@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,7 +69,14 @@ def encode_world(
 ) -> TripletTokens:
     """Render and encode all triplets of the assets, chunk by chunk."""
     views, targets, captions = [], [], []
+    began = time.monotonic()
     for start in range(0, len(assets), config.chunk):
+        if device.type == "cuda":
+            torch.cuda.synchronize()  # so that the clock tells the truth
+        if config.encode_seconds and start and time.monotonic() - began > config.encode_seconds:
+            log.warning("encoded %d of %d assets in the time allowed", start, len(assets))
+            assets = assets[slice(start)]
+            break
         part = assets[slice(start, start + config.chunk)]
         scenes = scenes_of(config, split, start, len(part))
         repeated = part[np.repeat(np.arange(len(part)), config.scenes)]
@@ -106,7 +114,9 @@ def picture_pool(config: WorldConfig, count: int, device: torch.device) -> Tenso
         views = render_views(part, 2, config.resolution, device)
         pool += [views.rgb.flatten(0, 1), views.point_map[:, 0]]
         for _ in range(4):
-            pictures = render_targets(part, random_scenes(rng, len(part)), config.resolution, device)
+            pictures = render_targets(
+                part, random_scenes(rng, len(part)), config.resolution, device
+            )
             pool += [pictures.rgb, pictures.point_map]
     black = torch.zeros_like(pool[0][:1]).expand(max(1, count // 50), -1, -1, -1)
     return torch.cat([*pool, black])

@@ -48,13 +48,19 @@ def make_optimizer(config: StageConfig, parameters: list[Tensor]) -> torch.optim
     if config.optimizer == "adamw":
         fused = parameters[0].is_cuda
         return torch.optim.AdamW(
-            parameters, config.learning_rate, (0.9, 0.99), weight_decay=config.weight_decay, fused=fused
+            parameters,
+            config.learning_rate,
+            (0.9, 0.99),
+            weight_decay=config.weight_decay,
+            fused=fused,
         )
     if config.optimizer == "prodigy":
         try:
             from prodigyopt import Prodigy
         except ImportError as e:
-            raise ValueError("optimizer 'prodigy' needs the package prodigyopt: pip install prodigyopt") from e
+            raise ValueError(
+                "optimizer 'prodigy' needs the package prodigyopt: pip install prodigyopt"
+            ) from e
         return Prodigy(
             parameters,
             lr=config.learning_rate,
@@ -92,8 +98,16 @@ class Loop:
         folder: Path,
         sample: Callable[[str], None] | None = None,
     ) -> None:
-        self.name, self.config, self.step, self.folder, self.sample = name, config, step, folder, sample
-        named = [(f"{m}.{n}", p) for m, module in modules.items() for n, p in module.named_parameters()]
+        self.name, self.config, self.step, self.folder, self.sample = (
+            name,
+            config,
+            step,
+            folder,
+            sample,
+        )
+        named = [
+            (f"{m}.{n}", p) for m, module in modules.items() for n, p in module.named_parameters()
+        ]
         self.named = [(n, p) for n, p in named if p.requires_grad]
         self.parameters = [p for _, p in self.named]
         self.optimizer = make_optimizer(config, self.parameters)
@@ -114,7 +128,9 @@ class Loop:
         for n, p in self.named:
             for key, value in self.optimizer.state.get(p, {}).items():
                 tensors[f"optimizer.{key}.{n}"] = torch.as_tensor(value)
-        save_tensors(self._resume_path, tensors, {"step": str(self.done), "seconds": repr(self.spent)})
+        save_tensors(
+            self._resume_path, tensors, {"step": str(self.done), "seconds": repr(self.spent)}
+        )
 
     def resume(self) -> bool:
         """Go on from a saved file, if there is one; True if there was."""
@@ -136,7 +152,9 @@ class Loop:
             state[i] = {
                 k[len("optimizer.") : -len(suffix)]: v
                 for k, v in tensors.items()
-                if k.startswith("optimizer.") and k.endswith(suffix) and k.count(".") >= 2
+                if k.startswith("optimizer.")
+                and k.endswith(suffix)
+                and k.count(".") >= 2
                 and "." not in k[len("optimizer.") : -len(suffix)]
             }
         self.optimizer.load_state_dict(
@@ -171,7 +189,13 @@ class Loop:
                 self.done += 1
                 if self.average is not None:
                     self.average.update(self.parameters, self.done)
-                window.append({"loss": loss.detach(), "norm": norm, **{k: v.detach() for k, v in values.items()}})
+                window.append(
+                    {
+                        "loss": loss.detach(),
+                        "norm": norm,
+                        **{k: v.detach() for k, v in values.items()},
+                    }
+                )
                 now = time.monotonic()
                 if self.done % config.log_every == 0 or self.done == first + 1:
                     names = sorted({k for w in window for k in w})
@@ -186,7 +210,12 @@ class Loop:
                     columns = columns or ["step", "seconds", "rate", *names]
                     if self.done == first + 1:
                         writer.writerow(columns)
-                    stats = {"step": self.done, "seconds": round(before + now - start, 1), "rate": factor, **row}
+                    stats = {
+                        "step": self.done,
+                        "seconds": round(before + now - start, 1),
+                        "rate": factor,
+                        **row,
+                    }
                     writer.writerow([stats.get(c, "") for c in columns])
                     file.flush()
                     log.info("%s %s", self.name, " ".join(f"{k}={v:.4g}" for k, v in stats.items()))

@@ -77,7 +77,8 @@ class BaseObjective:
     def __post_init__(self) -> None:
         device, pairs = self.data.views.device, self.data.views.shape[2]
         self.sequences = tuple(
-            make_sequence(LENGTH, self.grid, self.grid, n, device, point_maps=False) for n in (0, pairs)
+            make_sequence(LENGTH, self.grid, self.grid, n, device, point_maps=False)
+            for n in (0, pairs)
         )
 
     def __call__(self, step: int) -> tuple[Tensor, Values]:
@@ -140,7 +141,9 @@ class RefAny3DObjective:
         t = logit_normal(config.batch, device)
         return self.loss(data.targets[asset, scene], views, caption, t)
 
-    def loss(self, targets: Tensor, views: Tensor, caption: Tensor, t: Tensor) -> tuple[Tensor, Values]:
+    def loss(
+        self, targets: Tensor, views: Tensor, caption: Tensor, t: Tensor
+    ) -> tuple[Tensor, Values]:
         """Loss of given samples: targets [B, 2, T, 64], views [B, 2, n, T, 64], caption [B, text]."""
         with torch.no_grad():
             context, pooled = self.text(caption)

@@ -67,7 +67,9 @@ def sample_pair(
         def velocity(sequence: Sequence, references: Tensor) -> Tensor:
             tokens = order_tokens(x[:, 0], x[:, 1], references, maps)
             guidance = torch.full_like(t, TARGET_GUIDANCE)
-            out = model(sequence, tokens, context, pooled, t, guidance, deltas, domain_tokens).float()
+            out = model(
+                sequence, tokens, context, pooled, t, guidance, deltas, domain_tokens
+            ).float()
             out = out.unflatten(1, (-1, x.shape[2]))
             return out if maps else torch.cat([out, torch.zeros_like(out)], 1)
 

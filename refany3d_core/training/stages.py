@@ -31,6 +31,8 @@ HELD_OUT = 32
 """Held-out assets that are watched during training."""
 GRID_ROWS = 12
 SAMPLE_STEPS = 20
+SAVE_SECONDS = 8
+"""Reserved for the samples and files of one stage when there is a deadline."""
 
 
 class Run:
@@ -61,6 +63,7 @@ class Run:
         if config.compile:
             # a block that cannot be compiled here runs as it is, with a warning
             torch._dynamo.config.suppress_errors = True
+            torch._dynamo.config.recompile_limit = 64
         folder.mkdir(parents=True, exist_ok=True)
         save_json(folder / "config.json", flat(config))
         self.data: TripletTokens | None = None
@@ -111,7 +114,9 @@ class Run:
             both = torch.stack([pictures, decoded], 1).reshape(-1, 8, *pictures.shape[1:])
             save_grid(self.folder / "samples" / f"{name}.png", both)
 
-        loop = Loop("autoencoder", config, {"autoencoder": model}, self._cast(step), self.folder, show)
+        loop = Loop(
+            "autoencoder", config, {"autoencoder": model}, self._cast(step), self.folder, show
+        )
         loop.resume()
         self._say("autoencoder: %s", loop.run())
 
@@ -124,11 +129,15 @@ class Run:
             self.data = encode_world(
                 self.config.world, self.assets, "train", model, tokenizer, self.device, self.dtype
             )
-            one = dataclasses.replace(self.config.world, scenes=1)
+            one = dataclasses.replace(self.config.world, scenes=1, encode_seconds=0.0)
             self.held_out_data = encode_world(
                 one, self.held_out, "held_out", model, tokenizer, self.device, self.dtype
             )
         self._say("encoded %d triplets", self.data.targets.shape[0] * self.data.targets.shape[1])
+
+    def prepare_data(self) -> None:
+        """Encode the sets now, so that the budgets that follow know what time is left."""
+        self.encode(self.autoencoder(train=False), Tokenizer(world_vocabulary()))
 
     # Stage 1b
     def base(self, autoencoder: Autoencoder, train: bool) -> tuple[Flux, TextEncoder, Tokenizer]:
@@ -139,7 +148,11 @@ class Run:
         path, text_path = self.folder / "base.safetensors", self.folder / "text_encoder.safetensors"
         tokenizer = Tokenizer(world_vocabulary())
         shape = FluxShape(
-            config.hidden, config.double_blocks, config.single_blocks, config.text_width, config.text_width
+            config.hidden,
+            config.double_blocks,
+            config.single_blocks,
+            config.text_width,
+            config.text_width,
         )
         model, text = Flux(shape), TextEncoder(len(tokenizer.vocabulary), config.text_width)
         model.initialise()
@@ -167,7 +180,11 @@ class Run:
 
     def save_base(self, model: Flux, path: Path) -> None:
         """Write the base as it is bundled: int8 rows."""
-        save_tensors(path, quantise_rows(model.state_dict()), {"shape": json.dumps(dataclasses.asdict(model.shape))})
+        save_tensors(
+            path,
+            quantise_rows(model.state_dict()),
+            {"shape": json.dumps(dataclasses.asdict(model.shape))},
+        )
 
     def _train_base(self, model: Flux, text: TextEncoder, autoencoder: Autoencoder) -> None:
         config = self.config.base
@@ -183,9 +200,13 @@ class Run:
                 context, pooled = text(captions)
                 tokens = sample_picture(model, sequence, context, pooled, noise, SAMPLE_STEPS)
                 pictures = decode_tokens(autoencoder, tokens, self.grid)
-            save_grid(self.folder / "samples" / f"{name}.png", pictures.reshape(3, 8, *pictures.shape[1:]))
+            save_grid(
+                self.folder / "samples" / f"{name}.png", pictures.reshape(3, 8, *pictures.shape[1:])
+            )
 
-        loop = Loop("base", config, {"base": model, "text": text}, self._cast(objective), self.folder, show)
+        loop = Loop(
+            "base", config, {"base": model, "text": text}, self._cast(objective), self.folder, show
+        )
         loop.resume()
         self._say("base: %s", loop.run())
 
@@ -221,7 +242,12 @@ class Run:
 
     @torch.no_grad()
     def watch(
-        self, name: str, step: str, config: RefAny3DConfig, objective: RefAny3DObjective, autoencoder: Autoencoder
+        self,
+        name: str,
+        step: str,
+        config: RefAny3DConfig,
+        objective: RefAny3DObjective,
+        autoencoder: Autoencoder,
     ) -> None:
         """Sample the held-out assets, write a grid and a line of measures."""
         data, count = self.held_out_data, len(self.held_out)
@@ -231,14 +257,23 @@ class Run:
         with self.autocast(), objective.model.plain_blocks():
             context, pooled = objective.text(data.captions[:, 0])
             tokens = sample_pair(
-                objective.model, objective.adapters, objective.sequence, context, pooled,
-                data.views.float(), data.black.float(), noise, SAMPLE_STEPS,
+                objective.model,
+                objective.adapters,
+                objective.sequence,
+                context,
+                pooled,
+                data.views.float(),
+                data.black.float(),
+                noise,
+                SAMPLE_STEPS,
             )
             pictures = decode_tokens(autoencoder, tokens, self.grid)
             truth = decode_tokens(autoencoder, data.targets[:GRID_ROWS, 0], self.grid)
             views = decode_tokens(autoencoder, data.views[:GRID_ROWS, 0], self.grid)
             for key, references in (
-                ("right", data.views), ("wrong", data.views.roll(1, 0)), ("black", data.black.expand_as(data.views))
+                ("right", data.views),
+                ("wrong", data.views.roll(1, 0)),
+                ("black", data.black.expand_as(data.views)),
             ):
                 torch.manual_seed(1)
                 t = torch.linspace(0.05, 0.95, count, device=self.device)
@@ -252,8 +287,28 @@ class Run:
         save_json(self.folder / name / f"{step}.json", measures)
 
 
-def run_stages(config: Config, folder: Path, stages: list[str], device: torch.device) -> None:
+def within(config: Config, stages: list[str], seconds: float) -> Config:
+    """The configuration with the budgets of `stages` scaled down, if they must be, to sum to `seconds`."""
+    parts = {"autoencoder": config.autoencoder, "base": config.base, **config.refany3d}
+    wanted = sum(parts[s].seconds for s in stages)
+    share = min(1.0, max(seconds, 1.0) / wanted) if wanted else 1.0
+    scaled = {s: dataclasses.replace(parts[s], seconds=parts[s].seconds * share) for s in stages}
+    variants = {name: scaled.get(name, variant) for name, variant in config.refany3d.items()}
+    own = {k: v for k, v in scaled.items() if k in ("autoencoder", "base")}
+    return dataclasses.replace(config, refany3d=variants, **own)
+
+
+def run_stages(
+    config: Config, folder: Path, stages: list[str], device: torch.device, deadline: float = 0.0
+) -> None:
     """Run stages in the order given: "autoencoder", "base", or the names under [refany3d].
+
+    Args:
+        config: what to train.
+        folder: where the outputs go.
+        stages: which stages.
+        device: where to train.
+        deadline: seconds from now by which all is written; 0 for none. Budgets shrink to meet it.
 
     Raises:
         ValueError: a stage is not in the configuration.
@@ -261,13 +316,19 @@ def run_stages(config: Config, folder: Path, stages: list[str], device: torch.de
     known = {"autoencoder": config.autoencoder, "base": config.base, **config.refany3d}
     for stage in stages:
         if known.get(stage) is None:
-            raise ValueError(f"stage '{stage}' is not in the configuration; it has {', '.join(known)}")
+            raise ValueError(
+                f"stage '{stage}' is not in the configuration; it has {', '.join(known)}"
+            )
     run = Run(config, folder, device)
-    for stage in stages:
+    for i, stage in enumerate(stages):
+        if deadline:
+            if stage != "autoencoder":
+                run.prepare_data()
+            left = deadline - (time.monotonic() - run.started) - SAVE_SECONDS * (len(stages) - i)
+            run.config = within(run.config, stages[i:], left)
         if stage == "autoencoder":
             run.autoencoder(train=True)
         elif stage == "base":
             run.base(run.autoencoder(train=False), train=True)
         else:
             run.refany3d(stage)
-

@@ -29,7 +29,11 @@ def world_vocabulary() -> list[str]:
     """Special tokens, then every word of the world's captions, sorted."""
     names = [k for k, _ in KINDS] + [m for m, _ in (*FLOORS, *BACKDROPS)]
     templates = [t.replace("{", " ").replace("}", " ") for t in (*TEMPLATES, MAP_TEMPLATE)]
-    found = {w for text in (*names, *templates) for w in words(text)} - {"kind", "floor", "backdrop"}
+    found = {w for text in (*names, *templates) for w in words(text)} - {
+        "kind",
+        "floor",
+        "backdrop",
+    }
     return ["<pad>", "<start>", "<unknown>", *sorted(found)]
 
 
@@ -53,7 +57,13 @@ class TextEncoder(nn.Module):
         self.token = nn.Embedding(vocabulary, width)
         self.position = nn.Parameter(torch.randn(LENGTH, width) * 0.02)
         layer = nn.TransformerEncoderLayer(
-            width, heads, width * 4, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+            width,
+            heads,
+            width * 4,
+            dropout=0.0,
+            activation="gelu",
+            batch_first=True,
+            norm_first=True,
         )
         self.layers = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
         self.norm = nn.LayerNorm(width)

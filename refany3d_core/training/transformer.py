@@ -89,7 +89,9 @@ class _Attention(nn.Module):
 
 def _mlp(hidden: int) -> nn.Sequential:
     wide = MLP_RATIO * hidden
-    return nn.Sequential(nn.Linear(hidden, wide), nn.GELU(approximate="tanh"), nn.Linear(wide, hidden))
+    return nn.Sequential(
+        nn.Linear(hidden, wide), nn.GELU(approximate="tanh"), nn.Linear(wide, hidden)
+    )
 
 
 class _DoubleBlock(nn.Module):
@@ -154,7 +156,9 @@ def make_sequence(
     domains = 2 if point_maps else 1
     ids.append(grid_positions(*reference_size, -offset).repeat(domains * pairs, 1))
     cos, sin = _rotary(torch.cat(ids))
-    layout = BranchLayout(text, size[0] * size[1], reference_size[0] * reference_size[1], pairs, point_maps)
+    layout = BranchLayout(
+        text, size[0] * size[1], reference_size[0] * reference_size[1], pairs, point_maps
+    )
     return Sequence(layout, cos.to(device), sin.to(device), text_agnostic, isolated)
 
 
@@ -177,7 +181,9 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 def sinusoid(t: Tensor) -> Tensor:
     """Timestep (0..1) or guidance embedding, [B, SINUSOID] float32."""
     half = SINUSOID // 2
-    freqs = torch.exp(-math.log(10000) * torch.arange(half, device=t.device, dtype=torch.float32) / half)
+    freqs = torch.exp(
+        -math.log(10000) * torch.arange(half, device=t.device, dtype=torch.float32) / half
+    )
     angle = 1000.0 * t.float()[:, None] * freqs
     return torch.cat([angle.cos(), angle.sin()], -1)
 
@@ -287,7 +293,11 @@ class Flux(nn.Module):
         pooled = self.vector_in(pooled)
         noisy = self.time_in(sinusoid(t)) + self.guidance_in(sinusoid(guidance)) + pooled
         clean = self.time_in(sinusoid(torch.full_like(t, REFERENCE_TIMESTEP)))
-        reference = clean + self.guidance_in(sinusoid(torch.full_like(guidance, REFERENCE_GUIDANCE))) + pooled
+        reference = (
+            clean
+            + self.guidance_in(sinusoid(torch.full_like(guidance, REFERENCE_GUIDANCE)))
+            + pooled
+        )
         rgb = 0 if domain_tokens is None else domain_tokens[RGB_DOMAIN]
         maps = 0 if domain_tokens is None else domain_tokens[MAP_DOMAIN]
         return torch.stack([noisy, noisy + rgb, noisy + maps, reference + maps, reference + rgb], 1)
@@ -341,7 +351,12 @@ def _inside(deltas: Deltas, prefix: str) -> Deltas:
 
 
 def double_block(
-    block: _DoubleBlock, image: Tensor, text: Tensor, vec: Tensor, sequence: Sequence, deltas: Deltas
+    block: _DoubleBlock,
+    image: Tensor,
+    text: Tensor,
+    vec: Tensor,
+    sequence: Sequence,
+    deltas: Deltas,
 ) -> tuple[Tensor, Tensor]:
     """One double-stream block; vec [B, 5, hidden] is already through SiLU."""
     layout = sequence.layout
@@ -352,7 +367,9 @@ def double_block(
     x = _norm(image) * (1 + scale1) + shift1
     x = _linear(block.img_attn.qkv, x, "img_attn.qkv", deltas, layout, Stream.IMAGE)
     q, k, v = _split_qkv(x, block.img_attn.norm)
-    tq, tk, tv = _split_qkv(block.txt_attn.qkv(_norm(text) * (1 + tscale1) + tshift1), block.txt_attn.norm)
+    tq, tk, tv = _split_qkv(
+        block.txt_attn.qkv(_norm(text) * (1 + tscale1) + tshift1), block.txt_attn.norm
+    )
     q, k = (_rotate(torch.cat(x, 2), sequence.cos, sequence.sin) for x in ((tq, q), (tk, k)))
     v = torch.cat([tv, v], 2)
     out = _attention(sequence, q.to(v.dtype), k.to(v.dtype), v)

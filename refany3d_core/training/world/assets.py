@@ -83,7 +83,9 @@ def box(centre: tuple, half: tuple) -> Part:
     return Part(BOX, centre, half)
 
 
-def frustum(centre: tuple, radius: float, half_height: float, top: float = 1.0, axis: int = Y) -> Part:
+def frustum(
+    centre: tuple, radius: float, half_height: float, top: float = 1.0, axis: int = Y
+) -> Part:
     """A cylinder (top = 1), a cone (top = 0) or what is between; `top` is the ratio of the radii."""
     half = [radius] * 3
     half[axis] = half_height

@@ -35,7 +35,9 @@ def _image(values: Tensor, resolution: int) -> Tensor:
 
 
 @torch.no_grad()
-def render_views(assets: AssetTable, views: int, resolution: int, device: torch.device | str) -> Pictures:
+def render_views(
+    assets: AssetTable, views: int, resolution: int, device: torch.device | str
+) -> Pictures:
     """Reference views of N assets: unlit, white background, the published orbit.
 
     Args:
@@ -48,7 +50,9 @@ def render_views(assets: AssetTable, views: int, resolution: int, device: torch.
         Pictures [N, n, ...].
     """
     solids = Solids(assets, device)
-    azimuth = torch.tensor([i * max(60 // views, 1) / 60 * 2 * math.pi for i in range(views)], device=device)
+    azimuth = torch.tensor(
+        [i * max(60 // views, 1) / 60 * 2 * math.pi for i in range(views)], device=device
+    )
     eye, axes = orbit(azimuth, torch.zeros_like(azimuth), torch.full_like(azimuth, VIEW_RADIUS))
     rays = pixel_rays(axes, resolution)
     out = []
@@ -56,8 +60,13 @@ def render_views(assets: AssetTable, views: int, resolution: int, device: torch.
         hits = solids.cast(eye[i].expand(len(assets), 1, 3), rays[i].expand(len(assets), -1, -1))
         rgb = torch.where(hits.mask[..., None], hits.colour, 1.0)
         maps = solids.point_map(hits)
-        out.append((_image(rgb, resolution), _image(maps, resolution),
-                    hits.mask.unflatten(-1, (resolution, resolution))))
+        out.append(
+            (
+                _image(rgb, resolution),
+                _image(maps, resolution),
+                hits.mask.unflatten(-1, (resolution, resolution)),
+            )
+        )
     return Pictures(*(torch.stack(x, 1) for x in zip(*out)))
 
 

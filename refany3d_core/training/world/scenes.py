@@ -49,7 +49,9 @@ def _grass(p: Tensor) -> Tensor:
 
 
 def _sand(p: Tensor) -> Tensor:
-    return _mix((0.78, 0.66, 0.44), (0.93, 0.84, 0.62), 0.5 + 0.5 * torch.sin(6 * p[..., 0] + _noise(p, 2)))
+    return _mix(
+        (0.78, 0.66, 0.44), (0.93, 0.84, 0.62), 0.5 + 0.5 * torch.sin(6 * p[..., 0] + _noise(p, 2))
+    )
 
 
 def _snow(p: Tensor) -> Tensor:
@@ -57,7 +59,11 @@ def _snow(p: Tensor) -> Tensor:
 
 
 def _water(p: Tensor) -> Tensor:
-    return _mix((0.05, 0.27, 0.52), (0.25, 0.58, 0.80), 0.5 + 0.5 * torch.sin(5 * p[..., 1] + 2 * _noise(p, 2)))
+    return _mix(
+        (0.05, 0.27, 0.52),
+        (0.25, 0.58, 0.80),
+        0.5 + 0.5 * torch.sin(5 * p[..., 1] + 2 * _noise(p, 2)),
+    )
 
 
 def _planks(p: Tensor) -> Tensor:
@@ -98,7 +104,9 @@ def _night(p: Tensor) -> Tensor:
 
 
 def _clouds(p: Tensor) -> Tensor:
-    return _mix((0.48, 0.58, 0.70), (0.92, 0.93, 0.95), _step(0.3 * _noise(p * p.new_tensor([1, 2.2]), 7)))
+    return _mix(
+        (0.48, 0.58, 0.70), (0.92, 0.93, 0.95), _step(0.3 * _noise(p * p.new_tensor([1, 2.2]), 7))
+    )
 
 
 def _bricks(p: Tensor) -> Tensor:
@@ -127,13 +135,24 @@ def _mountains(p: Tensor) -> Tensor:
 
 Material = tuple[str, Callable[[Tensor], Tensor]]
 FLOORS: tuple[Material, ...] = (
-    ("grass", _grass), ("sand", _sand), ("snow", _snow), ("water", _water),
-    ("wooden planks", _planks), ("checkered tiles", _tiles), ("a red carpet", _carpet), ("a road", _road),
+    ("grass", _grass),
+    ("sand", _sand),
+    ("snow", _snow),
+    ("water", _water),
+    ("wooden planks", _planks),
+    ("checkered tiles", _tiles),
+    ("a red carpet", _carpet),
+    ("a road", _road),
 )
 BACKDROPS: tuple[Material, ...] = (
-    ("a blue sky", _blue_sky), ("an orange sunset", _sunset), ("a starry night", _night),
-    ("a cloudy sky", _clouds), ("a brick wall", _bricks), ("a green forest", _forest),
-    ("a pink wall", _pink_wall), ("snowy mountains", _mountains),
+    ("a blue sky", _blue_sky),
+    ("an orange sunset", _sunset),
+    ("a starry night", _night),
+    ("a cloudy sky", _clouds),
+    ("a brick wall", _bricks),
+    ("a green forest", _forest),
+    ("a pink wall", _pink_wall),
+    ("snowy mountains", _mountains),
 )
 TEMPLATES = (
     "a {kind} on {floor} in front of {backdrop}",
@@ -228,8 +247,9 @@ def pixel_rays(axes: Tensor, resolution: int, shift: Tensor | None = None) -> Te
     if shift is not None:
         plane = plane - shift[:, None]
     plane = plane * math.tan(FIELD_OF_VIEW / 2)
-    local = torch.cat([plane, plane.new_full((*plane.shape[:-1], 1), -1)], -1)
-    return local.expand(len(axes), -1, -1) @ axes
+    # sums, not a matrix product: that would be rounded under autocast or TF32
+    right, up, backward = axes[:, None].unbind(-2)
+    return plane[..., :1] * right + plane[..., 1:] * up - backward
 
 
 class Camera:
@@ -258,7 +278,10 @@ def background(scenes: SceneTable, solids: Solids, camera: Camera) -> Tensor:
     turn = turn + torch.atan2(camera.forward[:, 2], camera.forward[:, 0])[:, None]
     x, z = hit[..., 0], hit[..., 2]
     flat = torch.stack([x * turn.cos() + z * turn.sin(), z * turn.cos() - x * turn.sin()], -1)
-    side = torch.atan2(d[..., 2], d[..., 0]) - torch.atan2(camera.forward[:, 2], camera.forward[:, 0])[:, None]
+    side = (
+        torch.atan2(d[..., 2], d[..., 0])
+        - torch.atan2(camera.forward[:, 2], camera.forward[:, 0])[:, None]
+    )
     side = torch.remainder(side + math.pi, 2 * math.pi) - math.pi
     wall = torch.stack([side, d[..., 1]], -1)
     floor_colour, wall_colour = torch.zeros_like(d), torch.zeros_like(d)
@@ -272,7 +295,9 @@ def background(scenes: SceneTable, solids: Solids, camera: Camera) -> Tensor:
                 rows = torch.from_numpy(rows).to(device)
                 out[rows] = material(p[rows])
     reach = ((hit - camera.eye) ** 2).sum(-1).sqrt()
-    fade = ((reach - 6) / 14).clamp(0, 1)[..., None]  # far floor turns plain, so that it does not alias
+    fade = ((reach - 6) / 14).clamp(0, 1)[
+        ..., None
+    ]  # far floor turns plain, so that it does not alias
     mean = floor_colour.mean(1, keepdim=True)
     floor_colour = floor_colour + (mean - floor_colour) * fade
     spread = solids.extent[:, None, [0, 2]].clamp_min(0.3)

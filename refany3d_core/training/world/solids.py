@@ -142,8 +142,12 @@ class Solids:
         self.shape, self.texture = put(table.shape), put(table.texture)
         self.extent = put(table.extent)
         # Which slots hold which solid is known on the host: no device synchronisation in `cast`.
-        self._groups = {s: torch.from_numpy((table.solid == s).nonzero()[0]).to(device) for s in _CASTS}
-        self._slots = {s: torch.from_numpy((table.solid == s).nonzero()[1]).to(device) for s in _CASTS}
+        self._groups = {
+            s: torch.from_numpy((table.solid == s).nonzero()[0]).to(device) for s in _CASTS
+        }
+        self._slots = {
+            s: torch.from_numpy((table.solid == s).nonzero()[1]).to(device) for s in _CASTS
+        }
         # local axis j is world axis (axis + j - 1) mod 3: y of the local frame is `axis`
         order = (table.axis[..., None] + [2, 0, 1]) % 3
         self._order = put(order)
@@ -154,7 +158,11 @@ class Solids:
         x = x[asset]
         if point:
             x = x - self.centre[asset, slot][:, None]
-        x = x / self.half[asset, slot][:, None] if solid != TORUS else x / self._ring_size(asset, slot)
+        x = (
+            x / self.half[asset, slot][:, None]
+            if solid != TORUS
+            else x / self._ring_size(asset, slot)
+        )
         order = self._order[asset, slot][:, None].expand(-1, x.shape[1], -1)
         return x.gather(-1, order)
 
@@ -247,5 +255,3 @@ def _implicit(solid: int, p: Tensor, shape: Tensor) -> Tensor:
         return torch.hypot(radial - 1 / (1 + shape), p[..., 1]) - shape / (1 + shape)
     side = radial - ((1 + shape) / 2 - (1 - shape) / 2 * p[..., 1])
     return torch.maximum(side, p[..., 1].abs() - 1)
-
-

@@ -40,7 +40,11 @@ def _waves(rng: np.random.Generator, pattern: str) -> tuple[list[np.ndarray], li
         pa, pb = phase(), phase()
         return [a - b, a + b], [pa - pb + np.pi / 2, pa + pb - np.pi / 2], 0.0
     if pattern == "dots":
-        return [np.eye(3)[i] * frequency * 1.2 for i in range(3)], [phase() for _ in range(3)], -0.35
+        return (
+            [np.eye(3)[i] * frequency * 1.2 for i in range(3)],
+            [phase() for _ in range(3)],
+            -0.35,
+        )
     if pattern == "blobs":
         waves = [_direction(rng) * rng.uniform(3, 6) for _ in range(WAVES)]
         return waves, [phase() for _ in waves], 0.0
@@ -64,9 +68,13 @@ def _colours(rng: np.random.Generator) -> np.ndarray:
 
 def random_texture(rng: np.random.Generator) -> np.ndarray:
     """Parameters of a random texture, float32 [TEXTURE_SIZE]."""
-    first = rng.choice(["plain", "stripes", "checker", "dots", "blobs", "halves"],
-                       p=[0.1, 0.25, 0.15, 0.15, 0.2, 0.15])
-    second = rng.choice(["plain", "stripes", "dots", "blobs", "halves"], p=[0.4, 0.15, 0.15, 0.1, 0.2])
+    first = rng.choice(
+        ["plain", "stripes", "checker", "dots", "blobs", "halves"],
+        p=[0.1, 0.25, 0.15, 0.15, 0.2, 0.15],
+    )
+    second = rng.choice(
+        ["plain", "stripes", "dots", "blobs", "halves"], p=[0.4, 0.15, 0.15, 0.1, 0.2]
+    )
     fields = []
     for pattern in (first, second):
         vectors, phases, bias = _waves(rng, pattern)
