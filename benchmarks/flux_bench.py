@@ -5,6 +5,7 @@ Import this module first: it sets the host to the given device before anything o
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import threading
@@ -131,7 +132,8 @@ class Bench:
 
     def __init__(self, size: Size, dtype: torch.dtype, pixels: int = 512) -> None:
         self.size, self.dtype, self.pixels = size, dtype, pixels
-        weights = random_weights(layer_shapes(size), dtype)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        weights = random_weights(layer_shapes(size), dtype, device)
         self.model = comfy.sd.load_diffusion_model_state_dict(
             weights, model_options={"dtype": dtype}
         )
@@ -153,10 +155,20 @@ class Bench:
 
         self.text = noise(1, size.text_tokens, size.text_width)
         self.pooled = noise(1, size.pooled_width)
-        side = pixels // 8
-        self.x = noise(1, 16, side, 2 * side)
+        self.resize(pixels)
         self.views, self.maps = noise(8, 16, 64, 64), noise(8, 16, 64, 64)
         self.black = noise(1, 16, 64, 64)
+
+    def resize(self, pixels: int) -> None:
+        """Make pictures of this side from now on."""
+        self.pixels, side = pixels, pixels // 8
+        self.x = torch.randn(1, 16, side, 2 * side, generator=torch.Generator().manual_seed(10))
+
+    def memory_estimate(self, applied: SimpleNamespace) -> int:
+        """Bytes that the host plans for the conditional pass, beside the weights."""
+        base = applied.model.model
+        tokens = sum(math.prod(x.shape[2:]) for x in applied.positive[0][1]["reference_latents"])
+        return base.memory_required(list(self.x.shape), {"ref_latents": [[1, 16, tokens]]})
 
     @staticmethod
     def _pairs(lora: dict[str, torch.Tensor]) -> dict[str, LowRank]:
@@ -185,10 +197,16 @@ class Bench:
         )  # fmt: skip
 
     def oracle(self):
-        """The plain oracle on the same weights."""
+        """The plain oracle on the same weights, where the host has loaded them."""
         from benchmarks.oracle import Oracle
 
-        return Oracle(self.model.model.diffusion_model, self.loras, self.embedder)
+        model = self.model.model.diffusion_model
+        device = model.img_in.weight.device
+        loras = {
+            name: {key: x.to(device) for key, x in lora.items()}
+            for name, lora in self.loras.items()
+        }
+        return Oracle(model, loras, {key: x.to(device) for key, x in self.embedder.items()})
 
 
 class Peak:
@@ -233,11 +251,14 @@ def _resident() -> int:
 @contextmanager
 def stopwatch() -> Iterator[SimpleNamespace]:
     """Seconds of what runs inside, the device's work included."""
-    result = SimpleNamespace(seconds=0.0)
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+
+    def now() -> float:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
+
     start = time.perf_counter()
+    result = SimpleNamespace(seconds=0.0, now=now)
+    start += now()
     yield result
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    result.seconds = time.perf_counter() - start
+    result.seconds = now()

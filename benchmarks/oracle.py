@@ -125,7 +125,7 @@ class Oracle:
             return vec + F.linear(hidden, e["3.weight"], e["3.bias"])
 
         def rotary(ids: Tensor) -> Tensor:
-            return model.pe_embedder(ids[None])
+            return model.pe_embedder(ids[None].to(x.device))
 
         def grid(latent: Tensor, shift: int = 0) -> Tensor:
             rows, columns = latent.shape[-2] // 2, latent.shape[-1] // 2
@@ -145,10 +145,11 @@ class Oracle:
         clean, plain = torch.zeros_like(timestep), torch.ones_like(guidance)
         no_ids = torch.zeros(text.shape[1], 3)
         out = [
-            Branch(model.txt_in(text), modulation(timestep, guidance, None), rotary(no_ids), 0, 0),
-            Branch(embed(rgb, 0, 0), modulation(timestep, guidance, 0), rotary(grid(rgb)), 0, 0),
-            Branch(embed(point_map, 0, 1), modulation(timestep, guidance, 1), rotary(grid(rgb)), 0, 1),
-        ]  # fmt: skip
+            Branch(model.txt_in(text), modulation(timestep, guidance, None), rotary(no_ids), 0, 0)
+        ]
+        for domain, latent in enumerate((rgb, point_map)):
+            vec = modulation(timestep, guidance, domain)
+            out.append(Branch(embed(latent, 0, domain), vec, rotary(grid(rgb)), 0, domain))
         for i, latent in enumerate(references.split(1)):
             domain = int(i >= views)
             ids = rotary(grid(latent, -OFFSET))
