@@ -58,19 +58,48 @@ class Camera:
         """Pixel coordinates (x, y) of the optical axis; pixel (0, 0) spans 0..1."""
         return self.width / 2 + self.shift[0], self.height / 2 + self.shift[1]
 
-    def directions(self) -> np.ndarray:
-        """float64 [H, W, 3], world-space ray through each pixel's centre, with length 1 along the
-        optical axis, so that eye + t * direction has depth t."""
+    def directions(self, pixel: np.ndarray | None = None) -> np.ndarray:
+        """World-space rays through pixels' centres, with length 1 along the optical axis, so that
+        eye + t * direction has depth t.
+
+        Args:
+            pixel: int [P], flat pixel indices, row 0 at the top; None for the whole picture.
+
+        Returns:
+            float64 [P, 3], or [H, W, 3] for the whole picture.
+        """
+        if pixel is None:
+            every = np.arange(self.width * self.height)
+            return self.directions(every).reshape(self.height, self.width, 3)
         cx, cy = self.principal_point
-        x = (np.arange(self.width) + 0.5 - cx) / self.focal
-        y = (cy - np.arange(self.height) - 0.5) / self.focal
         right, up, back = self.pose[:3, :3].T
-        return x[None, :, None] * right + y[:, None, None] * up - back
+        across = (np.arange(self.width) + 0.5 - cx)[:, None] / self.focal * right - back
+        down = (cy - np.arange(self.height) - 0.5)[:, None] / self.focal * up
+        row, column = np.divmod(pixel, self.width)
+        return across[column] + down[row]
+
+    def frame_of(self, points: np.ndarray) -> np.ndarray:
+        """Flat indices of the pixels in the rectangle around the points' projections [N, 3], and
+        of the whole picture when a point is not in front of the camera."""
+        x, y, back = ((points - self.eye) @ self.pose[:3, :3]).T
+        columns, rows = (0, self.width), (0, self.height)
+        if (-back).min() > NEAR:
+            cx, cy = self.principal_point
+            columns = _reach(cx + self.focal * x / -back, self.width)
+            rows = _reach(cy - self.focal * y / -back, self.height)
+        return (np.arange(*rows)[:, None] * self.width + np.arange(*columns)).reshape(-1)
 
     def scaled(self, factor: int) -> "Camera":
         """The same view with `factor` times as many pixels along each side."""
         shift = (self.shift[0] * factor, self.shift[1] * factor)
         return Camera(self.pose, self.fov, self.width * factor, self.height * factor, shift)
+
+
+def _reach(x: np.ndarray, size: int) -> tuple[int, int]:
+    """First pixel and the one after the last that coordinates reach, with one to spare."""
+    first = np.clip(np.floor(x.min()) - 1, 0, size)
+    last = np.clip(np.ceil(x.max()) + 1, first, size)
+    return int(first), int(last)
 
 
 def look_at(

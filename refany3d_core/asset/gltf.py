@@ -171,6 +171,8 @@ class _Reader:
             texture = self._texture(slot["index"])
             transform = (slot.get("extensions") or {}).get("KHR_texture_transform") or {}
             channel = int(transform.get("texCoord", slot.get("texCoord", 0)))
+            if texture is None and min(factor) >= 1:
+                factor = UNCOLOURED  # white would not show on the white background
         color = tuple(float(x) for x in factor)
         if len(color) != 4:
             raise ValueError(f"materials[{index}] has a base colour with {len(color)} components")

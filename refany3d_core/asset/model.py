@@ -45,6 +45,7 @@ class Asset:
     def __init__(self, parts: Sequence[Part], warnings: Sequence[str] = ()) -> None:
         """Raises ValueError when there is nothing to render."""
         self.warnings = list(warnings)
+        self._point_maps: dict[float, np.ndarray] = {}
         self.parts = [part for part in map(self._checked, parts) if len(part.faces)]
         count = sum(len(part.faces) for part in self.parts)
         if not count:
@@ -161,6 +162,13 @@ class Asset:
     def casters(self) -> dict[str, object]:
         """Ray casters built so far, by backend: one acceleration structure for all renders."""
         return {}
+
+    def point_map_cached(self, y_rotation: float) -> np.ndarray:
+        """`point_map_values`, kept for the next view with the same rotation."""
+        if y_rotation not in self._point_maps:
+            self._point_maps.clear()
+            self._point_maps[y_rotation] = self.point_map_values(y_rotation)
+        return self._point_maps[y_rotation]
 
     def __deepcopy__(self, memo: dict) -> "Asset":
         return self  # never changed after it is made, and large

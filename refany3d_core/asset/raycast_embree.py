@@ -15,6 +15,8 @@ class EmbreeCaster:
         from embreex.mesh_construction import TriangleMesh
         from embreex.rtcore_scene import EmbreeScene
 
+        low, high = vertices[faces.reshape(-1)].min(0), vertices[faces.reshape(-1)].max(0)
+        self._box = np.stack(np.meshgrid(*zip(low, high, strict=True)), axis=-1).reshape(8, 3)
         self._scene = EmbreeScene()
         self._mesh = TriangleMesh(
             self._scene, vertices.astype(np.float32), np.ascontiguousarray(faces, np.int32)
@@ -30,15 +32,16 @@ class EmbreeCaster:
         Returns:
             int32 [H, W], row 0 at the top.
         """
-        directions = camera.directions().reshape(-1, 3)
-        start = np.full(len(directions), NEAR) if beyond is None else beyond.ravel()
-        wanted = np.isfinite(start)
-        found = np.full(len(directions), -1, np.int32)
-        if wanted.any():
-            directions, start = directions[wanted], start[wanted]
-            origins = camera.eye + start[:, None] * directions
-            found[wanted] = self._scene.run(
-                np.ascontiguousarray(origins, np.float32),
-                np.ascontiguousarray(directions, np.float32),
+        if beyond is None:
+            pixel, start = camera.frame_of(self._box), NEAR
+        else:
+            pixel = np.flatnonzero(np.isfinite(beyond.ravel()))
+            start = beyond.ravel()[pixel, None]
+        found = np.full(camera.width * camera.height, -1, np.int32)
+        if len(pixel):
+            directions = camera.directions(pixel)
+            origins = camera.eye + start * directions
+            found[pixel] = self._scene.run(
+                origins.astype(np.float32), directions.astype(np.float32)
             )
         return found.reshape(camera.height, camera.width)

@@ -1,8 +1,7 @@
 """One view of an asset from any camera: colour, point, mask, depth and normal of the same hit."""
 
 import logging
-from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib.util import find_spec
 
 import numpy as np
@@ -21,27 +20,53 @@ SOLID = 0.5
 WHITE = (1.0, 1.0, 1.0)
 
 
-@dataclass(frozen=True, eq=False)
 class View:
-    """A rendered view, row 0 at the top.
+    """A rendered view, row 0 at the top. What is not asked for is not computed.
 
     Attributes:
         color: float32 [H, W, 3] in 0..1, sRGB.
-        points: float32 [H, W, 3], the point seen, normalised frame; NaN on the background.
-        point_map: float32 [H, W, 3] in 0..1, RGB = XYZ per axis; 1 (white) on the background.
-        mask: bool [H, W], whether the asset covers the pixel's centre.
-        depth: float32 [H, W], along the optical axis; 0 on the background.
-        normal: float32 [H, W, 3], unit, world space, towards the camera; 0 on the background.
         camera: the camera.
+        hits: the surface that the pixels' centres see.
     """
 
-    color: np.ndarray
-    points: np.ndarray
-    point_map: np.ndarray
-    mask: np.ndarray
-    depth: np.ndarray
-    normal: np.ndarray
-    camera: Camera
+    def __init__(self, color: np.ndarray, hits: Hits, y_rotation: float) -> None:
+        self.color = color
+        self.camera: Camera = hits.camera
+        self.hits = hits
+        self._y_rotation = y_rotation
+
+    def _picture(self, values: np.ndarray, empty: float) -> np.ndarray:
+        shape = (self.camera.height, self.camera.width)
+        out = np.full((shape[0] * shape[1], *values.shape[1:]), empty, np.float32)
+        out[self.hits.pixel] = values
+        return out.reshape(*shape, *values.shape[1:])
+
+    @cached_property
+    def mask(self) -> np.ndarray:
+        """bool [H, W], whether the asset covers the pixel's centre."""
+        return self._picture(np.ones(len(self.hits.pixel)), 0.0) > 0
+
+    @cached_property
+    def points(self) -> np.ndarray:
+        """float32 [H, W, 3], the point seen, normalised frame; NaN on the background."""
+        return self._picture(self.hits.interpolate(self.hits.asset.vertices), np.nan)
+
+    @cached_property
+    def point_map(self) -> np.ndarray:
+        """float32 [H, W, 3] in 0..1, RGB = XYZ per axis; 1 (white) on the background."""
+        values = self.hits.asset.point_map_cached(self._y_rotation)
+        return self._picture(self.hits.interpolate(values), 1.0)
+
+    @cached_property
+    def depth(self) -> np.ndarray:
+        """float32 [H, W], along the optical axis; 0 on the background."""
+        return self._picture(self.hits.depth, 0.0)
+
+    @cached_property
+    def normal(self) -> np.ndarray:
+        """float32 [H, W, 3], unit, world space, towards the camera; 0 on the background."""
+        toward = np.where(self.hits.facing < 0, -1.0, 1.0)[:, None]
+        return self._picture(self.hits.normals * toward, 0.0)
 
 
 @cache
@@ -114,57 +139,42 @@ def render(
         ValueError: an unknown or missing backend.
     """
     rays = caster(asset, backend)
-    centre = camera
-    color, hits = _color(asset, centre, rays, materials, shading, background)
+    color, hits = _color(asset, camera, rays, materials, shading, background)
     if supersampling > 1:
         fine, _ = _color(asset, camera.scaled(supersampling), rays, materials, shading, background)
         s = supersampling
         color = fine.reshape(camera.height, s, camera.width, s, 3).mean((1, 3))
-    shape = (camera.height, camera.width)
-
-    def picture(values: np.ndarray, empty: float) -> np.ndarray:
-        out = np.full((shape[0] * shape[1], *values.shape[1:]), empty, np.float32)
-        out[hits.pixel] = values
-        return out.reshape(*shape, *values.shape[1:])
-
-    mask = np.zeros(shape[0] * shape[1], bool)
-    mask[hits.pixel] = True
-    toward = np.where(hits.facing < 0, -1.0, 1.0)[:, None]
-    return View(
-        color=color.astype(np.float32),
-        points=picture(hits.interpolate(asset.vertices), np.nan),
-        point_map=picture(hits.interpolate(asset.point_map_values(y_rotation)), 1.0),
-        mask=mask.reshape(shape),
-        depth=picture(hits.depth, 0.0),
-        normal=picture(hits.normals * toward, 0.0),
-        camera=camera,
-    )
+    return View(color, hits, y_rotation)
 
 
 def _color(
     asset: Asset, camera: Camera, rays, materials: str, shading: str, background: tuple
 ) -> tuple[np.ndarray, Hits]:
-    """Colours float64 [H, W, 3] over the background, and the hits that own their pixels."""
-    size = camera.width * camera.height
-    faces = rays.first_faces(camera)
-    hits = locate(asset, camera, faces)
+    """Colours float32 [H, W, 3] over the background, and the hits that own their pixels."""
+    hits = locate(asset, camera, rays.first_faces(camera))
     rgba = shade(hits, materials, shading)
-    color = np.zeros((size, 3))
-    color[hits.pixel] = rgba[:, :3] * rgba[:, 3:]
-    through = np.ones(size)
+    shape = (camera.height, camera.width, 3)
+    color = np.empty((camera.height * camera.width, 3), np.float32)
+    color[:] = background
+    if (rgba[:, 3] == 1).all():
+        color[hits.pixel] = rgba[:, :3]
+        return color.reshape(shape), hits
+    light = np.zeros(color.shape)
+    light[hits.pixel] = rgba[:, :3] * rgba[:, 3:]
+    through = np.ones(len(color))
     through[hits.pixel] = 1.0 - rgba[:, 3]
-    if materials == GLTF and (rgba[:, 3] < 1).any():
-        hits = _composite(asset, camera, rays, shading, (hits, rgba), faces, color, through)
-    color += through[:, None] * np.asarray(background, np.float64)
-    return color.reshape(camera.height, camera.width, 3), hits
+    hits = _composite(asset, camera, rays, shading, (hits, rgba), light, through)
+    color = (light + through[:, None] * np.asarray(background)).astype(np.float32)
+    return color.reshape(shape), hits
 
 
 def _composite(
-    asset: Asset, camera: Camera, rays, shading: str, first: tuple, faces: np.ndarray,
+    asset: Asset, camera: Camera, rays, shading: str, first: tuple,
     color: np.ndarray, through: np.ndarray,
 ) -> Hits:  # fmt: skip
     """Add what is seen through transparent hits, in place; return the first solid hits."""
     hits, rgba = first
+    shape = (camera.height, camera.width)
     owner = np.full(color.shape[0], -1, np.int32)
     for _ in range(MAX_LAYERS):
         free = owner[hits.pixel] < 0
@@ -176,9 +186,8 @@ def _composite(
         beyond[hits.pixel[clear]] = (hits.depth + step)[clear]
         if not clear.any():
             break
-        faces = rays.first_faces(camera, beyond.reshape(faces.shape))
-        hits = locate(asset, camera, faces)
+        hits = locate(asset, camera, rays.first_faces(camera, beyond.reshape(shape)))
         rgba = shade(hits, GLTF, shading)
         color[hits.pixel] += through[hits.pixel, None] * rgba[:, 3:] * rgba[:, :3]
         through[hits.pixel] *= 1.0 - rgba[:, 3]
-    return locate(asset, camera, owner.reshape(faces.shape))
+    return locate(asset, camera, owner.reshape(shape))

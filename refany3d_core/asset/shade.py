@@ -26,6 +26,7 @@ class Hits:
         face: int32 [P], index into the asset's faces.
         weights: float64 [P, 3], barycentric weights of the face's corners.
         depth: float64 [P], distance along the optical axis.
+        direction: float64 [P, 3], the rays.
     """
 
     asset: Asset
@@ -34,6 +35,7 @@ class Hits:
     face: np.ndarray
     weights: np.ndarray
     depth: np.ndarray
+    direction: np.ndarray
 
     @cached_property
     def corners(self) -> np.ndarray:
@@ -56,16 +58,15 @@ class Hits:
     def facing(self) -> np.ndarray:
         """float64 [P], cosine between the normal and the way back to the eye; below 0 on back
         faces."""
-        away = self.camera.directions().reshape(-1, 3)[self.pixel]
-        away = away / np.linalg.norm(away, axis=1, keepdims=True)
-        return -np.einsum("pc,pc->p", self.normals, away)
+        length = np.linalg.norm(self.direction, axis=1)
+        return -np.einsum("pc,pc->p", self.normals, self.direction) / length
 
 
 def locate(asset: Asset, camera: Camera, faces: np.ndarray) -> Hits:
     """Where the rays meet the faces [H, W] (-1: none) that the backend found."""
     pixel = np.flatnonzero(faces.ravel() >= 0)
     face = faces.ravel()[pixel]
-    direction = camera.directions().reshape(-1, 3)[pixel]
+    direction = camera.directions(pixel)
     a, b, c = (asset.vertices[asset.faces[face, k]] for k in range(3))
     e1, e2, to_eye = b - a, c - a, camera.eye - a
     # Moeller and Trumbore, Fast, Minimum Storage Ray/Triangle Intersection, 1997
@@ -79,7 +80,7 @@ def locate(asset: Asset, camera: Camera, faces: np.ndarray) -> Hits:
     weights /= weights.sum(1, keepdims=True)
     point = weights[:, :1] * a + weights[:, 1:2] * b + weights[:, 2:] * c
     depth = (camera.eye - point) @ camera.pose[:3, 2]
-    return Hits(asset, camera, pixel, face, weights, depth)
+    return Hits(asset, camera, pixel, face, weights, depth, direction)
 
 
 def shade(hits: Hits, rule: str = PUBLISHED, light: str = UNLIT) -> np.ndarray:

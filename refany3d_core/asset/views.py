@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .cameras import FOV, RADIUS, Camera, fitting_radius, orbit
-from .render import AUTO, WHITE, View, caster, render
+from .render import AUTO, WHITE, caster, render
 from .shade import PUBLISHED, UNLIT
 
 logger = logging.getLogger(__name__)
@@ -109,55 +109,56 @@ def render_reference_views(
     hit_backend = AUTO if backend == PYRENDER else backend
     name = caster(asset, hit_backend).name
     logger.info("rendering %d views with the %s backend", len(cameras), name)
-    rendered: list[View] = []
-    for index, camera in enumerate(cameras):
-        report(index, len(cameras))
-        rendered.append(
-            render(
-                asset,
-                camera,
-                backend=hit_backend,
-                supersampling=supersampling,
-                materials=materials,
-                shading=shading,
-                background=background,
-                y_rotation=y_rotation,
-            )
+    size = (len(cameras), cameras[0].height, cameras[0].width)
+    colors, point_maps, normals = (np.empty((*size, 3), np.float32) for _ in range(3))
+    masks, depth = (np.empty(size, np.float32) for _ in range(2))
+    for i, camera in enumerate(cameras):
+        report(i, len(cameras))
+        view = render(
+            asset,
+            camera,
+            backend=hit_backend,
+            supersampling=supersampling,
+            materials=materials,
+            shading=shading,
+            background=background,
+            y_rotation=y_rotation,
         )
-    colors = np.stack([view.color for view in rendered])
+        colors[i], point_maps[i], normals[i] = view.color, view.point_map, view.normal
+        masks[i], depth[i] = view.mask, view.depth
     if backend == PYRENDER:
         colors = lit_colors(asset, cameras, background, supersampling)
     report(len(cameras), len(cameras))
     return RenderedViews(
         colors=colors,
-        point_maps=np.stack([view.point_map for view in rendered]),
-        masks=np.stack([view.mask for view in rendered]).astype(np.float32),
-        depth=np.stack([view.depth for view in rendered]),
-        normals=np.stack([view.normal for view in rendered]),
+        point_maps=point_maps,
+        masks=masks,
+        depth=depth,
+        normals=normals,
         cameras=tuple(cameras),
         azimuths=azimuths,
         backend=PYRENDER if backend == PYRENDER else name,
-        warnings=tuple([*asset.warnings, *_cropped(rendered)]),
+        warnings=tuple([*asset.warnings, *_cropped(masks)]),
     )
 
 
-def _cropped(rendered: Sequence[View]) -> list[str]:
+def _cropped(masks: np.ndarray) -> list[str]:
     """A sentence when the asset reaches the border of a picture, or misses it."""
     out = []
-    empty = [i for i, view in enumerate(rendered) if not view.mask.any()]
-    if empty:
-        out.append(f"the asset is not in the picture of view {_numbers(empty)}; check the camera")
-    edges = [
-        i
-        for i, v in enumerate(rendered)
-        if v.mask[[0, -1]].any() or v.mask[:, [0, -1]].any()
-    ]
-    if edges:
+    empty = np.flatnonzero(~masks.any((1, 2)))
+    if len(empty):
         out.append(
-            f"the asset is cropped in view {_numbers(edges)}: raise the radius or turn on auto_fit"
+            f"nothing is seen in view {_numbers(empty)}: the asset is outside the picture, or is "
+            "seen edge-on"
+        )
+    border = masks[:, [0, -1]].any((1, 2)) | masks[:, :, [0, -1]].any((1, 2))
+    if border.any():
+        out.append(
+            f"the asset is cropped in view {_numbers(np.flatnonzero(border))}: raise the radius "
+            "or turn on auto_fit"
         )
     return out
 
 
-def _numbers(indices: Sequence[int]) -> str:
+def _numbers(indices: np.ndarray) -> str:
     return ", ".join(str(i) for i in indices)

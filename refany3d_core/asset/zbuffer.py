@@ -54,7 +54,8 @@ class ZBufferCaster:
         x, y, back = ((self._vertices - camera.eye) @ camera.pose[:3, :3]).T
         points = np.stack([x, y, -back], axis=1)
         visible = points[:, 2] >= NEAR
-        count = visible[self._faces].sum(1)
+        a, b, c = self._faces.T
+        count = visible[a].astype(np.int8) + visible[b] + visible[c]
         owner = np.flatnonzero(count == 3)
         triangles = points[self._faces[owner]]
         crossing = np.flatnonzero((count > 0) & (count < 3))
@@ -99,11 +100,11 @@ def _fragments(
     corners: np.ndarray, width: int, height: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Pixels that triangles cover: chunks of (flat pixel, 1 / depth, triangle)."""
-    x, y = corners[..., 0], corners[..., 1]
-    top = np.clip(np.ceil(y.min(1) - 0.5), 0, height)
-    bottom = np.clip(np.floor(y.max(1) - 0.5), -1, height - 1)
-    left = np.ceil(x.min(1) - 0.5)
-    right = np.floor(x.max(1) - 0.5)
+    a, b, c = corners[:, 0, :2], corners[:, 1, :2], corners[:, 2, :2]
+    first = np.ceil(np.minimum(np.minimum(a, b), c) - 0.5)
+    last = np.floor(np.maximum(np.maximum(a, b), c) - 0.5)
+    left, right = first[:, 0], last[:, 0]
+    top, bottom = np.clip(first[:, 1], 0, height), np.clip(last[:, 1], -1, height - 1)
     live = (top <= bottom) & (left <= right) & (left < width) & (right >= 0)
     triangle = np.flatnonzero(live)
     if not len(triangle):
