@@ -156,6 +156,9 @@ class ComfyServer:
             answer = self.post("/prompt", {"prompt": graph, "client_id": self.client_id})
         except urllib.error.HTTPError as error:
             raise ServerError(error.read().decode(errors="replace")) from error
+        if answer.get("node_errors"):  # the rest of the graph was queued without these nodes
+            self.post("/queue", {"delete": [answer["prompt_id"]]})
+            raise ServerError(json.dumps(answer["node_errors"]))
         return answer["prompt_id"]
 
     def wait(self, prompt_id: str, seconds: float = 300) -> dict:

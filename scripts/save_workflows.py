@@ -112,10 +112,8 @@ def shared_nodes(pictures: int) -> dict:
                                   "domain_embedder": "domain_embedder.pth"}),
         "mesh": node("RefAny3D_LoadMesh", 450, 690, 330, 330,
                      widgets={"mesh_file": "3d/spot.glb"}),
-        "views": node("RefAny3D_RenderViews", 820, 690, 300, 290),
-        "shown_views": node("PreviewImage", 820, 1060, 300, 260, title="The views"),
-        "shown_maps": node("PreviewImage", 1160, 1060, 300, 260, title="Their point maps"),
-        "encode": node("RefAny3D_EncodeReferences", 1160, 690, 300, 90),
+        "views": node("RefAny3D_RenderViews", 820, 690, 380, 800),
+        "encode": node("RefAny3D_EncodeReferences", 1240, 690, 250, 90),
         "prompt": node("CLIPTextEncode", 820, 150, 400, 160, title="Prompt",
                        widgets={"text": PROMPT}),
         "guidance": node("FluxGuidance", 1250, 150, 240, 70, widgets={"guidance": 3.5}),
@@ -134,8 +132,6 @@ SHARED_LINKS = [
     ("mesh", "mesh", "views", "mesh"),
     ("views", "views", "encode", "views"),
     ("views", "point_maps", "encode", "point_maps"),
-    ("views", "views", "shown_views", "images"),
-    ("views", "point_maps", "shown_maps", "images"),
     ("vae", "VAE", "encode", "vae"),
     ("vae", "VAE", "decode", "vae"),
     ("vae", "VAE", "decode_map", "vae"),
@@ -147,7 +143,7 @@ SHARED_LINKS = [
 def shared_groups(pictures: int) -> list[tuple]:
     return [
         ("Models", [440, -80, 350, 660], BLUE),
-        ("Your mesh, seen from eight sides", [440, 610, 1030, 730], GREEN),
+        ("Your mesh, seen from eight sides", [440, 610, 1060, 900], GREEN),
         ("What to make", [810, -80, 690, 400], BROWN),
         ("The pictures", [pictures - 10, -80, 740, 1190], BLUE),
     ]
@@ -156,7 +152,7 @@ def shared_groups(pictures: int) -> list[tuple]:
 def flux_dev() -> dict:
     pictures = 1900
     nodes = shared_nodes(pictures) | {
-        "sampler": node("RefAny3D_Sampler", 1540, 0, 310, 330,
+        "sampler": node("RefAny3D_Sampler", 1540, 0, 310, 400,
                         widgets={"seed": 1, "width": 512, "height": 512, "steps": 28,
                                  "image_guidance": 2.0}),
         "how": node("MarkdownNote", 0, 420, 420, 330, widgets={"0": SAMPLER_NOTE},
@@ -173,7 +169,7 @@ def flux_dev() -> dict:
     ]
     groups = [
         *shared_groups(pictures),
-        ("Sample both together", [1530, -80, 330, 430], GREEN),
+        ("Sample both together", [1530, -80, 330, 500], GREEN),
     ]
     return {"nodes": nodes, "links": links, "groups": groups}
 
@@ -183,7 +179,7 @@ def advanced() -> dict:
     nodes = shared_nodes(pictures) | {
         "shift": node("ModelSamplingFlux", 820, 420, 300, 150,
                       widgets={"max_shift": 1.15, "base_shift": 0.5, "width": 512, "height": 512}),
-        "apply": node("RefAny3D_Apply", 1540, 0, 310, 290,
+        "apply": node("RefAny3D_Apply", 1540, 0, 310, 420,
                       widgets={"width": 512, "height": 512, "batch_size": 1}),
         "sampler": node("KSampler", 1910, 0, 310, 270,
                         widgets={"seed": 1, "steps": 28, "cfg": 2.0, "sampler_name": "euler",
@@ -210,7 +206,7 @@ def advanced() -> dict:
     groups = [
         *shared_groups(pictures),
         ("Published noise schedule", [810, 340, 690, 250], GREEN),
-        ("Sample both together", [1530, -80, 1040, 430], GREEN),
+        ("Sample both together", [1530, -80, 1040, 520], GREEN),
     ]
     return {"nodes": nodes, "links": links, "groups": groups}
 
@@ -258,9 +254,12 @@ return true;
 
 
 SHOW_VIEWS = """
-const ids = app.graph.nodes.filter(n => n.type === 'PreviewImage').map(n => n.id);
-await app.queuePrompt(0, 1, ids);
-return true;
+const views = app.graph.nodes.find(n => n.type === 'RefAny3D_RenderViews');
+const preview = LiteGraph.createNode('PreviewImage');
+app.graph.add(preview);
+views.connect(0, preview, 0);
+await app.queuePrompt(0, 1, [preview.id]);
+return preview.id;
 """
 QUEUE_EMPTY = """
 const queue = await (await fetch('/queue')).json();
@@ -309,9 +308,10 @@ def take_picture(page, name: str) -> None:
     from PIL import Image
 
     build(page, name, MODELS)
-    page.run(SHOW_VIEWS)
+    preview = page.run(SHOW_VIEWS)
     page.wait_until(QUEUE_EMPTY, seconds=300)
     time.sleep(3)
+    page.run("app.graph.remove(app.graph.getNodeById(args[0]));", preview)
     page.fit()
     picture = Image.open(io.BytesIO(page.driver.get_screenshot_as_png())).convert("RGB")
     left, top, right, bottom = page.run(BOUNDS)
@@ -336,11 +336,12 @@ def main_inside() -> None:
             path = Path(base) / "models" / folder / file
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
-        server = ComfyServer(host, Path(base), ("--cpu", "--use-pytorch-cross-attention"))
-        shutil.copy(ROOT / "assets" / "spot.glb", Path(base) / "input" / "3d")
-        with server:
-            quiet_first_run(server)
-            for name in sys.argv[1:] or WORKFLOWS:
+        for name in sys.argv[1:] or WORKFLOWS:
+            # A new server each time: a cached node shows no preview.
+            server = ComfyServer(host, Path(base), ("--cpu", "--use-pytorch-cross-attention"))
+            shutil.copy(ROOT / "assets" / "spot.glb", Path(base) / "input" / "3d")
+            with server:
+                quiet_first_run(server)
                 with Page(server.url, (3000, 1800)) as page:
                     save(page, name)
                     take_picture(page, name)
