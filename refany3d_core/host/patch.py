@@ -7,6 +7,7 @@ from typing import Any
 
 import comfy.ldm.flux.model
 import comfy.model_base
+import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import CallbacksMP, WrapperExecutor, WrappersMP
 from torch import Tensor
@@ -135,6 +136,8 @@ class JointDenoising:
         conditional = out[black.index(False)]
         return [conditional if is_black else y for y, is_black in zip(out, black)]
 
+    # Run as it is under torch.compile: hooks come and go, and compiled code would not notice.
+    @torch.compiler.disable
     def _forward(
         self,
         model: comfy.ldm.flux.model.Flux,

@@ -213,7 +213,7 @@ def predict(
         return original(args)
 
     options["total_blocks"], options["block_type"] = len(model.double_blocks), "double"
-    for i, block in enumerate(model.double_blocks):
+    for i, block in enumerate(_uncompiled(model.double_blocks)):
         pe = target_rotary if reuse else rotary
         out = run("double", i, block, {"img": image, "txt": text, "pe": pe})
         image, text = out["img"], out["txt"]
@@ -225,7 +225,7 @@ def predict(
     options["total_blocks"], options["block_type"] = len(model.single_blocks), "single"
     options["img_slice"] = [layout.text, joint.shape[1]]
     last = len(model.single_blocks) - 1
-    for i, block in enumerate(model.single_blocks):
+    for i, block in enumerate(_uncompiled(model.single_blocks)):
         if i == last and not reuse:
             path = f"single_blocks.{i}"
             k, v = reference_keys_values(block, path, joint, vec, rotary, layout, routing)
@@ -237,6 +237,14 @@ def predict(
     dims = [d for d in layout.image_dims() if d[2] <= MAP_ROW]
     out = model.final_layer(joint[:, layout.text : layout.main], vec, modulation_dims=dims)
     return _joint_latent(model, inputs.x, out)
+
+
+def _uncompiled(blocks: torch.nn.ModuleList) -> list[torch.nn.Module]:
+    """The blocks themselves where another pack put compiled ones in their place.
+
+    Compiled code does not look at forward hooks again, and ours change with every pass.
+    """
+    return [getattr(block, "_orig_mod", block) for block in blocks]
 
 
 def _joint_latent(model: Flux, x: Tensor, tokens: Tensor) -> Tensor:
