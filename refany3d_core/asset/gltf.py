@@ -182,6 +182,10 @@ class _Reader:
             alpha_mode=str(entry.get("alphaMode", OPAQUE)),
             alpha_cutoff=float(entry.get("alphaCutoff", 0.5)),
             double_sided=bool(entry.get("doubleSided", False)),
+            # 1 is the default that many exporters leave standing; without an environment to
+            # mirror it would be black
+            metallic=float(pbr.get("metallicFactor", 0.0)),
+            roughness=float(pbr.get("roughnessFactor", 1.0)),
             name=str(entry.get("name", "")),
         )
         return material, channel, transform

@@ -67,6 +67,7 @@ class Material:
         alpha_mode: "OPAQUE", "MASK" or "BLEND" (glTF).
         alpha_cutoff: MASK keeps alpha at or above it.
         double_sided: whether back faces are visible under glTF's rules.
+        metallic, roughness: factors in 0..1, for lit shading.
     """
 
     base_color: tuple[float, float, float, float] = UNCOLOURED
@@ -74,6 +75,8 @@ class Material:
     alpha_mode: str = OPAQUE
     alpha_cutoff: float = 0.5
     double_sided: bool = True
+    metallic: float = 0.0
+    roughness: float = 1.0
     name: str = field(default="", compare=False)
 
 

@@ -84,7 +84,8 @@ def render_reference_views(
         even_azimuths: 360 / views degrees apart in place of the published spacing.
         auto_fit: replace the radius by the smallest at which nothing is cropped.
         cameras: explicit cameras; views, resolution, radius, pitch and fov are then unused.
-        backend: "auto", "embree", "numpy", or "pyrender" (colours only; see `pyrender_colors`).
+        backend: "auto", "embree", "numpy", or "pyrender": lit colours without supersampling, by
+            pyrender in a process of its own; the rest by "auto".
         supersampling, materials, shading, background: see `render`.
         progress: called as progress(done, total) before each view and at the end; may raise.
 
@@ -127,7 +128,10 @@ def render_reference_views(
         colors[i], point_maps[i], normals[i] = view.color, view.point_map, view.normal
         masks[i], depth[i] = view.mask, view.depth
     if backend == PYRENDER:
-        colors = lit_colors(asset, cameras, background, supersampling)
+        lit, drawn = lit_colors(asset, cameras, background, lambda: report(i, len(cameras)))
+        on = masks > 0
+        colors = np.where(on[..., None], colors, np.asarray(background, np.float32))
+        colors[on & drawn] = lit[on & drawn]  # the masks are ours: colour and map stay aligned
     report(len(cameras), len(cameras))
     return RenderedViews(
         colors=colors,
