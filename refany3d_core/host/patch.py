@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,7 @@ from ..method.ablation import Ablation
 from ..method.approximation import Approximation
 from .adapters import Adapters, Routing
 from .conditioning import PASS_KEY
+from .memory import shape_that_needs, working_bytes
 from .reuse import ReferenceCache, StoredReferences, sampling_step
 from .transformer import BranchAttention, Inputs, predict, rotary_table
 
@@ -54,9 +56,9 @@ def patch_model(
     patched.remove_callbacks_with_key(CallbacksMP.ON_CLEANUP, KEY)
     patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, patch)
     patched.add_callback_with_key(CallbacksMP.ON_CLEANUP, KEY, patch.forget)
+    patched.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, KEY, patch.reserve)
     if approximation.reference_reuse > 1:
         additional.append(patch.cache.patcher)
-        patched.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, KEY, patch.reserve)
     if approximation.guidance_start < 1 or approximation.guidance_end > 0:
         patched.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, KEY, patch.guidance_interval)
     patched.set_additional_models(KEY, additional)
@@ -103,19 +105,23 @@ class JointDenoising:
     def reserve(
         self, executor: WrapperExecutor, model: ModelPatcher, shape: Any, conds: dict, **kwargs: Any
     ) -> Any:
-        """PREPARE_SAMPLING: let the host count what the cache will hold."""
-        transformer = model.model.diffusion_model
-        size = self.cache.expected_bytes(
-            len(transformer.double_blocks) + len(transformer.single_blocks),
-            transformer.hidden_size,
-            shape[0],
-            conds,
-            model.model.get_dtype_inference(),
-        )
+        """PREPARE_SAMPLING: tell the host what the run needs, what the cache will hold included."""
+        base = model.model
+        transformer, dtype = base.diffusion_model, base.get_dtype_inference()
+        hidden, target = transformer.hidden_size, math.prod(shape[-2:]) // transformer.patch_size**2
+        blocks = len(transformer.double_blocks) + len(transformer.single_blocks)
         for additional in model.get_additional_models_with_key(KEY):
             if additional.model is self.cache:
-                additional.size = size
-        return executor(model, shape, conds, **kwargs)
+                additional.size = self.cache.expected_bytes(blocks, hidden, shape[0], conds, dtype)
+        wanted = working_bytes(hidden, shape[0], target, conds, dtype.itemsize)
+        # The host would add its own estimate of the reference latents to the shape's.
+        counted = {
+            name: [{k: v for k, v in c.items() if k != "reference_latents"} for c in cs]
+            for name, cs in conds.items()
+        }
+        equal = shape_that_needs(wanted, base, shape[1])
+        prepared, _, models = executor(model, equal, counted, **kwargs)
+        return prepared, conds, models
 
     def guidance_interval(
         self,

@@ -6,7 +6,6 @@ device. They are kept by conditioning, and dropped when the run ends or is inter
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable
 from typing import Any
 
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..method.approximation import Approximation
+from .memory import reference_tokens
 
 BlockKey = tuple[str, int]
 """Kind ("double" or "single") and index of a block."""
@@ -105,8 +105,7 @@ class ReferenceCache(nn.Module):
             conds: the run's conditionings by name.
             dtype: computing dtype.
         """
-        latents = [x for cs in conds.values() for c in cs for x in c.get("reference_latents", ())]
-        tokens = sum(math.prod(latent.shape[-2:]) // 4 for latent in latents)
+        tokens = sum(reference_tokens(cond) for cs in conds.values() for cond in cs)
         return 2 * blocks * batch * tokens * hidden * (self._dtype or dtype).itemsize
 
 
