@@ -71,7 +71,7 @@ def main() -> None:
     if options.one:
         print(json.dumps(measure(Path(options.one[0]), options.one[1])))
         return
-    print("| backend | faces | load, s | build, s | 8 views 512, s | 8 views 1024, s | peak RSS, MB |")
+    print("| backend | faces | load, s | build, s | 8 views 512, s | 1024, s | peak RSS, MB |")
     print("|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         for size in options.sizes:

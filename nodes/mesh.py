@@ -66,7 +66,7 @@ def mesh_path(name: str) -> Path:
 def show_on_node(node: type[io.ComfyNode], lines: list[str]) -> None:
     """Show sentences under a node while it runs, and write them to the log."""
     for line in lines:
-        logger.warning("%s: %s", node.GET_SCHEMA().display_name, line)
+        logger.warning("%s: %s", node.define_schema().display_name, line)
     node_id = node.hidden.unique_id if node.hidden else None
     if lines and node_id:
         from server import PromptServer

@@ -141,7 +141,7 @@ def to_trimesh(asset: Asset):
 def attached_asset(mesh: object) -> Asset | None:
     """The asset that `to_trimesh` attached, unless the mesh was edited since."""
     state, asset = getattr(mesh, _ATTRIBUTE, (None, None))
-    return asset if asset is not None and state == _state(mesh) else None
+    return asset if isinstance(asset, Asset) and state == _state(mesh) else None
 
 
 def _state(mesh) -> tuple:

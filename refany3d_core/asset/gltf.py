@@ -100,7 +100,8 @@ class _Reader:
             return None
         if vertices.shape[1] != 3:
             raise ValueError(f"{where} has positions with {vertices.shape[1]} components")
-        vertices = vertices.astype(np.float64)
+        with np.errstate(invalid="ignore"):  # NaN is dealt with by Asset
+            vertices = vertices.astype(np.float64)
         if indices is None:
             indices = np.arange(len(vertices))
         faces = _triangles(indices.astype(np.int64), mode)

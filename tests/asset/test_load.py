@@ -1,0 +1,184 @@
+"""Every test mesh ends in the right picture or in a sentence."""
+
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from refany3d_core.asset import load_asset, render_reference_views
+from refany3d_core.asset.fingerprint import fingerprint
+from refany3d_core.asset.model import Asset
+
+DATA = Path(__file__).resolve().parents[1] / "data" / "meshes"
+SPOT = DATA.parents[2] / "assets" / "spot.glb"
+
+
+def pictures(source: object, **options: object):
+    return render_reference_views(source, 3, 96, pitch=15, **options)
+
+
+@pytest.fixture(scope="module")
+def spot():
+    return pictures(SPOT)
+
+
+@pytest.mark.parametrize(
+    "name, tolerance",
+    [
+        ("spot_gltf/spot.gltf", 0.0),
+        ("spot_obj/spot.obj", 0.004),
+        ("spot_quant.glb", 0.06),  # 14-bit positions move the texture's edges by parts of a pixel
+        ("spot_webp.glb", 0.02),
+        ("spot_vertexcolor.ply", 0.06),
+    ],
+)
+def test_the_same_cow_in_other_formats(name: str, tolerance: float, spot) -> None:
+    other = pictures(DATA / name)
+    assert other.warnings == ()
+    both = (spot.masks > 0) & (other.masks > 0)
+    assert np.count_nonzero(spot.masks != other.masks) <= 12
+    assert np.abs(spot.point_maps - other.point_maps)[both].max() < 0.02
+    assert np.abs(spot.colors - other.colors)[both].mean() <= tolerance
+
+
+def test_draco_is_decoded_or_refused_in_words(spot) -> None:
+    path = DATA / "spot_draco.glb"
+    if find_spec("DracoPy") is None:
+        with pytest.raises(ValueError, match="pip install DracoPy"):
+            load_asset(path)
+        return
+    other = pictures(path)
+    both = (spot.masks > 0) & (other.masks > 0)
+    assert np.count_nonzero(spot.masks != other.masks) <= 12
+    assert np.abs(spot.colors - other.colors)[both].mean() < 0.02
+
+
+def test_quantised_meshes_keep_their_proportions() -> None:
+    plain = load_asset(DATA / "touch_controller.glb")
+    quantised = load_asset(DATA / "touch_controller_quant.glb")
+    np.testing.assert_allclose(quantised.extent, plain.extent, rtol=1e-3)
+    first, second = pictures(plain), pictures(quantised)
+    assert np.count_nonzero(first.masks != second.masks) <= 12
+    both = (first.masks > 0) & (second.masks > 0)
+    assert np.abs(first.colors - second.colors)[both].mean() < 0.01
+
+
+def test_meshopt_is_refused_in_words() -> None:
+    with pytest.raises(ValueError, match="spot_meshopt.glb: .*EXT_meshopt_compression.*export it"):
+        load_asset(DATA / "spot_meshopt.glb")
+
+
+def test_a_texture_that_cannot_be_read_is_told_and_does_not_vanish() -> None:
+    views = pictures(DATA / "spot_ktx2.glb")
+    assert any("KTX2" in warning for warning in views.warnings)
+    assert views.colors[views.masks > 0].max() < 0.9  # not white on white
+
+
+@pytest.mark.parametrize(
+    "name, sentence",
+    [
+        ("empty.stl", "no triangles"),
+        ("points_only.ply", "no triangles"),
+        ("truncated.glb", "truncated"),
+        ("index_out_of_range.glb", "vertex 7, but only 3 vertices"),
+    ],
+)
+def test_broken_files_are_refused_in_words(name: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=f"{name}: .*{sentence}"):
+        load_asset(DATA / "broken" / name)
+
+
+def test_nan_and_unused_vertices_and_degenerate_faces() -> None:
+    asset = load_asset(DATA / "broken" / "degenerate_nan.obj")
+    assert any("NaN" in warning for warning in asset.warnings)
+    assert asset.extent.max() < 10  # the unused vertex far away does not count
+    assert np.isfinite(pictures(asset).point_maps).all()
+
+
+def test_flat_axis_is_half_grey_in_the_point_map() -> None:
+    views = pictures(DATA / "broken" / "flat_plane.obj")
+    assert any("flat along Z" in warning for warning in views.warnings)
+    assert np.isfinite(views.point_maps).all()
+    assert (views.point_maps[..., 2][views.masks > 0] == 0.5).all()
+
+
+def test_holes_are_drawn_from_both_sides() -> None:
+    assert pictures(DATA / "broken" / "holes.stl").masks.mean() > 0.1
+
+
+def test_parts_keep_their_own_materials() -> None:
+    cube = load_asset(DATA / "rgb_cube_primitives.gltf")
+    assert len(cube.parts) == 3
+    seen = pictures(cube)
+    colors = np.unique(seen.colors[seen.masks > 0].round(3), axis=0)
+    assert {(1, 0, 0), (0, 1, 0), (0, 0, 1)} >= {tuple(c) for c in colors.astype(int)}
+    truck = load_asset(DATA / "cesium_milk_truck.glb")
+    assert len(truck.parts) == 5 and sum(p.material.texture is not None for p in truck.parts) == 3
+    assert any("animations" in warning for warning in truck.warnings)
+
+
+@pytest.mark.parametrize("name", ["spot.mtl", "spot_texture.png"])
+def test_a_lost_material_or_texture_is_told(name: str, tmp_path: Path) -> None:
+    shutil.copytree(DATA / "spot_obj", tmp_path / "obj")
+    (tmp_path / "obj" / name).unlink()
+    asset = load_asset(tmp_path / "obj" / "spot.obj")
+    assert any(name in warning for warning in asset.warnings)
+
+
+def test_z_up_is_turned() -> None:
+    asset = load_asset(DATA / "featuretype.stl")
+    turned = load_asset(DATA / "featuretype.stl", up_axis="z")
+    np.testing.assert_allclose(turned.extent, asset.extent[[0, 2, 1]])
+    top = asset.vertices[asset.vertices[:, 2].argmax()]
+    assert turned.vertices[asset.vertices[:, 2].argmax(), 1] == pytest.approx(top[2])
+
+
+def test_mirrored_nodes_keep_their_front_faces() -> None:
+    from refany3d_core.asset.gltf import _local  # a mirror by a negative scale
+    from refany3d_core.asset.gltf_file import GltfFile
+
+    assert np.linalg.det(_local({"scale": [-1, 1, 1]})) < 0
+    data = (DATA / "rgb_cube_primitives.gltf").read_bytes()
+    plain, mirrored = GltfFile(data, None), GltfFile(data, None)
+    for node in mirrored.items("nodes"):
+        if "mesh" in node:
+            node.pop("matrix", None)
+            node["scale"] = [-1, 1, 1]
+    from refany3d_core.asset.gltf import load_gltf
+
+    for file in (plain, mirrored):
+        asset = Asset(*load_gltf(file))
+        a, b, c = (asset.vertices[asset.faces[:, k]] for k in range(3))
+        outward = np.einsum("fc,fc->f", np.cross(b - a, c - a), a + b + c)
+        assert (outward > 0).all()
+
+
+def test_other_formats_by_trimesh(tmp_path: Path) -> None:
+    import trimesh
+
+    box = trimesh.creation.box((1, 2, 3))
+    for kind in ("off", "stl", "ply", "obj", "glb"):
+        box.export(tmp_path / f"box.{kind}")
+        asset = load_asset(tmp_path / f"box.{kind}")
+        np.testing.assert_allclose(asset.extent, (1, 2, 3), atol=1e-6)
+    for kind, module in (("dae", "collada"), ("3mf", "lxml")):
+        if find_spec(module):
+            box.export(tmp_path / f"box.{kind}")
+            np.testing.assert_allclose(load_asset(tmp_path / f"box.{kind}").extent.sum(), 6)
+        else:
+            (tmp_path / f"box.{kind}").write_bytes(b"x")
+            with pytest.raises(ValueError, match="pip install"):
+                load_asset(tmp_path / f"box.{kind}")
+
+
+def test_the_fingerprint_follows_content_and_files_beside(tmp_path: Path) -> None:
+    shutil.copytree(DATA / "spot_obj", tmp_path / "obj")
+    path = tmp_path / "obj" / "spot.obj"
+    first = fingerprint(path)
+    path.touch()
+    assert fingerprint(path) == first
+    texture = tmp_path / "obj" / "spot_texture.png"
+    texture.write_bytes(texture.read_bytes() + b"\0")
+    assert fingerprint(path) != first
