@@ -82,8 +82,8 @@ def add_low_rank_(output: Tensor, low: Tensor, up: Tensor) -> Tensor:
         low: [B, tokens, rank], the product of the layer's input and down.
         up: [out, rank].
     """
-    for out_row, low_row in zip(output, low):
-        out_row.addmm_(low_row, up.t())
+    for i in range(len(output)):
+        output[i].addmm_(low[i], up.t())
     return output
 
 
