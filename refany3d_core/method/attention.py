@@ -1,6 +1,6 @@
 """Text-agnostic attention with isolated views (paper, section 3.3), without a token mask.
 
-Who sees whom in the conditional pass (METHOD fact 6):
+Who sees whom in the conditional pass (METHOD fact 6, docs/method_facts.md):
 
     text, RGB target        everything
     map target              everything but the text
