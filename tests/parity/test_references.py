@@ -40,7 +40,7 @@ def test_batch_of_two_equals_two_singles(golden, views):
         assert golden.error(both[row : row + 1], single) < ROUNDING
 
 
-@pytest.mark.parametrize("size", [(96, 160), (160, 96), (64, 64), (240, 112)])
+@pytest.mark.parametrize("size", [(512, 512), (768, 512), (96, 160), (64, 64), (240, 112)])
 def test_sizes(golden, size):
     width, height = size
     noise = latents(1, height // 8, 2 * width // 8, 5)
