@@ -5,8 +5,10 @@ from comfy_api.latest import ComfyExtension, io
 from ..refany3d_core.host import model_files
 from .adapters import LoadAdapters
 from .apply import Apply
+from .camera import CameraFromPointMap
 from .latents import DecodePointMap, SplitLatent
 from .mesh import LoadMesh, RenderViews
+from .pose import LockPose
 from .references import EncodeReferences
 from .sampler import Sampler
 
@@ -27,4 +29,6 @@ class RefAny3DExtension(ComfyExtension):
             Sampler,
             SplitLatent,
             DecodePointMap,
+            LockPose,
+            CameraFromPointMap,
         ]

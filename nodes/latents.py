@@ -1,9 +1,13 @@
 """Split Joint Latent and Point Map Decode."""
 
+import numpy as np
+import torch
 from comfy_api.latest import io
 
+from ..refany3d_core.asset import to_asset
 from ..refany3d_core.host.latents import split_joint_latent
-from ..refany3d_core.pointmap.decode import subject_mask
+from ..refany3d_core.pointmap.decode import UNIT_BOX, decode, pictures
+from .mesh import MESH_KINDS
 from .sockets import CATEGORY
 
 
@@ -48,6 +52,12 @@ class DecodePointMap(io.ComfyNode):
             inputs=[
                 io.Vae.Input("vae", tooltip="FLUX's VAE (ae.safetensors)."),
                 io.Latent.Input("point_map", tooltip="Of RefAny3D Sampler or Split Joint Latent."),
+                io.MultiType.Input(
+                    "mesh",
+                    types=MESH_KINDS,
+                    optional=True,
+                    tooltip="The asset: xyz is then in the units and axes of its file (Y up).",
+                ),
             ],
             outputs=[
                 io.Image.Output(
@@ -59,10 +69,31 @@ class DecodePointMap(io.ComfyNode):
                 io.Mask.Output(
                     "mask", display_name="mask", tooltip="1 on the object, 0 on the background."
                 ),
+                io.Image.Output(
+                    "xyz",
+                    display_name="xyz",
+                    tooltip="The point on the asset as three floats a pixel: in the mesh's units, "
+                    "or -1..1 along each side of its box when no mesh is connected; 0 on the "
+                    "background.",
+                ),
+                io.Mask.Output(
+                    "confidence",
+                    display_name="confidence",
+                    tooltip="1 well inside a surface, down to 0 at edges and stray pixels.",
+                ),
             ],
         )
 
     @classmethod
-    def execute(cls, vae, point_map) -> io.NodeOutput:
+    def execute(cls, vae, point_map, mesh=None) -> io.NodeOutput:
         image = vae.decode(point_map["samples"]).clamp(0.0, 1.0)
-        return io.NodeOutput(image, subject_mask(image))
+        try:
+            box = UNIT_BOX if mesh is None else to_asset(mesh).bounds
+            maps = [decode(picture, box) for picture in pictures(image)]
+        except ValueError as error:
+            raise ValueError(f"Point Map Decode: {error}") from error
+        mask, xyz, confidence = (
+            torch.from_numpy(np.stack([getattr(m, name) for m in maps])).to(image)
+            for name in ("mask", "xyz", "confidence")
+        )
+        return io.NodeOutput(image, mask, xyz, confidence)

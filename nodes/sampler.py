@@ -6,6 +6,7 @@ from comfy_api.latest import io
 from ..refany3d_core.host.conditioning import with_references
 from ..refany3d_core.host.latents import check_size, empty_joint_latent, split_joint_latent
 from ..refany3d_core.host.patch import patch_model
+from ..refany3d_core.host.pose import joint_size
 from ..refany3d_core.host.sampling import sample_joint, schedulers, sigmas
 from ..refany3d_core.method.guidance import IMAGE_GUIDANCE
 from .apply import size_inputs
@@ -65,6 +66,12 @@ class Sampler(io.ComfyNode):
                     tooltip="How noise falls over the steps; refany3d is the published schedule.",
                 ),
                 *speed_inputs(),
+                io.Latent.Input(
+                    "latent",
+                    optional=True,
+                    tooltip="Joint latent of Lock Pose: its size replaces width and height, and "
+                    "its point map is held.",
+                ),
             ],
             outputs=[
                 io.Latent.Output(
@@ -98,12 +105,15 @@ class Sampler(io.ComfyNode):
         image_guidance: float,
         sampler_name: str,
         scheduler: str,
+        latent=None,
         **speed,
     ) -> io.NodeOutput:
+        if latent is not None:
+            width, height = joint_size(latent)
         check_size("RefAny3D Sampler", width, height)
         patched = patch_model(model, adapters, approximation=approximation(**speed))
         positive, negative = with_references(positive, reference)
-        latent = empty_joint_latent(width, height, 1)
+        latent = latent or empty_joint_latent(width, height, 1)
         levels = sigmas(patched, scheduler, steps, width, height)
         joint = sample_joint(
             patched, positive, negative, latent, levels, image_guidance, sampler_name, seed

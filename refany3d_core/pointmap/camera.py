@@ -54,6 +54,13 @@ class RecoveredCamera:
         behind = (self.decoded.xyz - self.camera.eye) @ self.camera.pose[:3, 2]
         return np.where(self.decoded.mask, -behind, 0.0).astype(np.float32)
 
+    def depth_picture(self) -> np.ndarray:
+        """float32 [H, W, 3] in 0..1: nearest 1, farthest 0.2, background 0."""
+        depth, on = self.depth(), self.decoded.mask
+        near, far = np.quantile(depth[on], (0.01, 0.99))  # a few stray points set no scale
+        grey = 1 - 0.8 * np.clip((depth - near) / max(far - near, 1e-9), 0, 1)
+        return np.repeat(np.where(on, grey, 0).astype(np.float32)[..., None], 3, axis=-1)
+
 
 def normalised_box(asset: Asset) -> np.ndarray:
     """float64 [2, 3], corners of the asset's box in its normalised frame."""
@@ -106,6 +113,24 @@ def recover_camera(
         )
     rmse = float(np.sqrt((errors[inliers] ** 2).mean()))
     return RecoveredCamera(camera, ratio, rmse, on_surface, decoded)
+
+
+def normals(found: RecoveredCamera) -> np.ndarray:
+    """float32 [H, W, 3], unit normals of the map's surface in the camera's axes (x right, y up, z
+    backward), towards the camera; 0 off the subject."""
+    from scipy import ndimage
+
+    # Steps of 8 bits are coarser than a pixel: the slope needs about 3 pixels of smoothing.
+    weight = found.decoded.mask.astype(np.float32)
+    points = found.decoded.xyz @ found.camera.pose[:3, :3].astype(np.float32)
+    spread = np.maximum(ndimage.gaussian_filter(weight, 2.0), 1e-6)[..., None]
+    smooth = ndimage.gaussian_filter(points * weight[..., None], (2.0, 2.0, 0)) / spread
+    down, right = np.gradient(smooth, axis=(0, 1))
+    out = np.cross(-down, right)
+    out = np.where(out[..., 2:] < 0, -out, out)
+    length = np.linalg.norm(out, axis=-1, keepdims=True)
+    out = out / np.maximum(length, 1e-12) * weight[..., None]
+    return out.astype(np.float32)
 
 
 def _confident_points(decoded: DecodedMap, asset: Asset) -> tuple[np.ndarray, np.ndarray]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 
 BACKGROUND = 0.06
@@ -16,6 +15,8 @@ JUMP = 6.0
 """A step of more than this many times the subject's median step is a jump between surfaces."""
 SPECK = 0.01
 """Islands below this part of the largest one are no subject."""
+UNIT_BOX = np.array([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]])
+"""Box of a map whose asset is not known."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,20 +80,9 @@ def checked(point_map: np.ndarray) -> np.ndarray:
     return np.clip(values[..., :3], 0.0, 1.0)
 
 
-def subject_mask(point_maps: Tensor) -> Tensor:
-    """1 on the object, 0 on the white background.
-
-    Args:
-        point_maps: IMAGE [B, H, W, 3] in 0..1.
-
-    Returns:
-        MASK [B, H, W] of 0 and 1.
-    """
-    from scipy import ndimage
-
-    pictures = point_maps[..., :3].detach().float().cpu().numpy()
-    masks = [_subject(ndimage.median_filter(p, size=(3, 3, 1))) for p in map(checked, pictures)]
-    return torch.from_numpy(np.stack(masks)).to(point_maps)
+def pictures(image: Tensor) -> np.ndarray:
+    """An IMAGE [B, H, W, C] in 0..1 as float32 [B, H, W, 3]."""
+    return image[..., :3].detach().float().cpu().numpy()
 
 
 def _subject(values: np.ndarray) -> np.ndarray:

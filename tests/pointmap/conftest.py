@@ -1,5 +1,7 @@
 """Real meshes, and point maps of them as bad as a VAE makes them."""
 
+import importlib.util
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -49,3 +51,56 @@ def spoil():
 @pytest.fixture(scope="session")
 def any_camera():
     return random_camera
+
+
+@pytest.fixture(scope="session")
+def golden(pack, host_base):
+    """The golden tiny Flux of the parity tests, with the pack's nodes around it."""
+    path = ROOT / "tests" / "parity" / "conftest.py"
+    spec = importlib.util.spec_from_file_location("parity_golden", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    for folder, name in (
+        ("loras", "default.safetensors"),
+        ("loras", "coord.safetensors"),
+        ("refany3d", "domain_embedder.pth"),
+    ):
+        target = host_base / "models" / folder / name
+        target.parent.mkdir(exist_ok=True)
+        shutil.copyfile(module.GOLDEN / name, target)
+    return module.Golden(pack)
+
+
+@pytest.fixture(scope="session")
+def vae(standin_models):
+    """The stand-in autoencoder, 16 channels, through the stock loader."""
+    import comfy.sd
+    import comfy.utils
+
+    path = str(standin_models / "vae" / "standin_vae.safetensors")
+    return comfy.sd.VAE(sd=comfy.utils.load_torch_file(path))
+
+
+@pytest.fixture(scope="session")
+def signpost():
+    """A trimesh with unmistakable axes: red arm along +X, green along +Y, blue along +Z, of lengths
+    3, 2 and 1, on a grey block."""
+    import trimesh
+
+    parts = [trimesh.creation.box((0.6, 0.6, 0.6))]
+    colors = [(128, 128, 128, 255)]
+    for axis, length in enumerate((3.0, 2.0, 1.0)):
+        size, middle = [0.3] * 3, [0.0] * 3
+        size[axis], middle[axis] = length, length / 2 + 0.3
+        arm = trimesh.creation.box(size)
+        arm.apply_translation(middle)
+        parts.append(arm)
+        colors.append(tuple(255 if i == axis else 0 for i in range(3)) + (255,))
+    for part, color in zip(parts, colors):
+        part.visual.face_colors = color
+    return trimesh.util.concatenate(parts)
+
+
+@pytest.fixture(scope="session")
+def mesh_files():
+    return MESHES

@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
-import torch
 
 from refany3d_core.asset import Camera, look_at, render
 from refany3d_core.pointmap.camera import normalised_box
-from refany3d_core.pointmap.decode import decode, subject_mask
+from refany3d_core.pointmap.decode import decode
 
 
 @pytest.mark.parametrize("name", ["spot", "controller", "truck", "cube"])
@@ -58,12 +57,3 @@ def test_edges_and_stray_pixels_are_not_trusted():
     confidence = decode(picture, np.array([[-1.0] * 3, [1.0] * 3])).confidence
     assert confidence[30, 30] == 0 and confidence[16, 32] == 0
     assert confidence[38, 38] == 1
-
-
-def test_subject_mask_of_a_batch(assets):
-    true = render(assets["spot"], Camera(look_at((0, 0, 4)), width=256, height=256))
-    maps = torch.from_numpy(np.stack([true.point_map, np.ones_like(true.point_map)]))
-    mask = subject_mask(maps)
-    assert mask.shape == (2, 256, 256) and mask.dtype == maps.dtype
-    assert (mask[0].numpy() > 0.5).sum() == pytest.approx(true.mask.sum(), rel=0.01)
-    assert mask[1].sum() == 0

@@ -1,0 +1,192 @@
+"""Lock Pose: choose the camera of the generated picture."""
+
+import comfy.model_management
+import torch
+from comfy_api.latest import io
+
+from ..refany3d_core.asset import to_asset
+from ..refany3d_core.asset.cameras import FOV, RADIUS, from_viewport
+from ..refany3d_core.host.latents import check_size
+from ..refany3d_core.host.pose import locked_joint_latent, release_below
+from ..refany3d_core.pointmap.camera import to_viewport
+from ..refany3d_core.pointmap.pose import orbit_camera, render_pose
+from .apply import size_inputs
+from .mesh import MESH_KINDS
+from .sockets import CATEGORY
+
+
+def mesh_input(tooltip: str, optional: bool = False) -> io.Input:
+    """A socket for any kind of mesh."""
+    return io.MultiType.Input("mesh", types=MESH_KINDS, optional=optional, tooltip=tooltip)
+
+
+def _degrees(name: str, low: float, high: float, tooltip: str) -> io.Input:
+    return io.Float.Input(name, default=0.0, min=low, max=high, step=1.0, tooltip=tooltip)
+
+
+class LockPose(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="RefAny3D_LockPose",
+            display_name="Lock Pose",
+            category=CATEGORY,
+            description="Choose the camera: renders the point map of the asset from there, and "
+            "holds it while the image is made. Connect latent to RefAny3D Sampler or to a stock "
+            "sampler in place of Apply RefAny3D's latent.",
+            search_aliases=["refany3d", "camera control", "fix the camera", "viewpoint", "pose"],
+            inputs=[
+                io.Vae.Input("vae", tooltip="FLUX's VAE (ae.safetensors)."),
+                mesh_input("The asset, the same as for Render Reference Views."),
+                *size_inputs(),
+                _degrees(
+                    "azimuth", -360.0, 360.0, "Degrees around the asset: 0 stands on its +X side, "
+                    "90 on +Z, as the reference views do.",
+                ),
+                _degrees("pitch", -90.0, 90.0, "Degrees above the horizon."),
+                io.Float.Input(
+                    "distance",
+                    default=RADIUS,
+                    min=0.1,
+                    max=100.0,
+                    step=0.1,
+                    tooltip="From the asset's middle; its longest side is 2.",
+                ),
+                _degrees(
+                    "roll", -360.0, 360.0,
+                    "Degrees by which the asset turns clockwise in the picture.",
+                ),
+                io.Float.Input(
+                    "shift_x",
+                    default=0.0,
+                    min=-1.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="Moves the asset right, in widths of the picture.",
+                ),
+                io.Float.Input(
+                    "shift_y",
+                    default=0.0,
+                    min=-1.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="Moves the asset up, in heights of the picture.",
+                ),
+                io.Float.Input(
+                    "fov",
+                    default=FOV,
+                    min=1.0,
+                    max=170.0,
+                    step=1.0,
+                    tooltip="Vertical field of view in degrees. Reference views: 45.",
+                ),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="1 holds the map exactly; less lets the model move it at every step.",
+                ),
+                io.Float.Input(
+                    "release",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="Noise level (1 first step, 0 last) below which the map is let go and "
+                    "follows the image. 0: never. Above 0, connect model through this node.",
+                ),
+                io.Int.Input(
+                    "batch_size", default=1, min=1, max=64, tooltip="How many images at once."
+                ),
+                io.Load3DCamera.Input(
+                    "camera_info",
+                    optional=True,
+                    tooltip="The camera of Load 3D, Preview 3D, or Camera from Point Map, in place "
+                    "of azimuth, pitch, distance, roll, shift and fov.",
+                ),
+                io.Model.Input(
+                    "model",
+                    optional=True,
+                    tooltip="Only for release: pass the model of the sampler (or of RefAny3D "
+                    "Sampler) through here.",
+                ),
+            ],
+            outputs=[
+                io.Latent.Output(
+                    "latent",
+                    display_name="latent",
+                    tooltip="Joint latent with the map held, for RefAny3D Sampler's latent or a "
+                    "stock sampler.",
+                ),
+                io.Model.Output(
+                    "model", display_name="model", tooltip="The model, with the release."
+                ),
+                io.Image.Output(
+                    "point_map", display_name="point_map", tooltip="The map that is held."
+                ),
+                io.Mask.Output("mask", display_name="mask", tooltip="The asset's silhouette."),
+                io.Image.Output("view", display_name="view", tooltip="The asset from there."),
+                io.Load3DCamera.Output(
+                    "camera_info",
+                    display_name="camera_info",
+                    tooltip="The camera, for Preview 3D (without the shift).",
+                ),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, width: int, height: int) -> bool | str:
+        try:
+            check_size("Lock Pose", width, height)
+        except ValueError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def execute(
+        cls,
+        vae,
+        mesh,
+        width: int,
+        height: int,
+        azimuth: float = 0.0,
+        pitch: float = 0.0,
+        distance: float = RADIUS,
+        roll: float = 0.0,
+        shift_x: float = 0.0,
+        shift_y: float = 0.0,
+        fov: float = FOV,
+        strength: float = 1.0,
+        release: float = 0.0,
+        batch_size: int = 1,
+        camera_info=None,
+        model=None,
+    ) -> io.NodeOutput:
+        check_size("Lock Pose", width, height)
+        if release > 0 and model is None:
+            raise ValueError(
+                "Lock Pose: release is above 0, which needs the model: connect the sampler's model "
+                "through this node, or set release to 0"
+            )
+        try:
+            asset = to_asset(mesh)
+            if camera_info:
+                camera = from_viewport(camera_info, asset.extent, width, height)
+            else:
+                shift = (shift_x, shift_y)
+                camera = orbit_camera(azimuth, pitch, distance, roll, shift, fov, width, height)
+            view = render_pose(asset, camera)
+        except ValueError as error:
+            raise ValueError(f"Lock Pose: {error}") from error
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        point_map = torch.from_numpy(view.point_map)[None]
+        return io.NodeOutput(
+            locked_joint_latent(vae, point_map, strength, batch_size),
+            release_below(model, release) if release > 0 else model,
+            point_map,
+            torch.from_numpy(view.mask)[None].float(),
+            torch.from_numpy(view.color)[None],
+            to_viewport(camera, asset),
+        )
