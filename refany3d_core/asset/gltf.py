@@ -73,8 +73,9 @@ class _Reader:
                 )
             with np.errstate(invalid="ignore", over="ignore"):
                 vertices = part.vertices @ world[:3, :3].T + world[:3, 3]
+                mirrored = np.linalg.det(world[:3, :3]) < 0
             faces = part.faces
-            if np.linalg.det(world[:3, :3]) < 0:  # a mirror turns the winding round
+            if mirrored:  # a mirror turns the winding round
                 faces = faces[:, ::-1]
             self.parts.append(Part(vertices, faces, part.material, part.uv, part.colors))
 
@@ -113,7 +114,8 @@ class _Reader:
         material, channel, transform = self._material(primitive.get("material"))
         uv = read(f"TEXCOORD_{channel}") if material.texture else None
         if uv is not None:
-            uv = _transformed(uv.astype(np.float64)[:, :2], transform).astype(np.float32)
+            with np.errstate(invalid="ignore", over="ignore"):
+                uv = _transformed(uv.astype(np.float64)[:, :2], transform).astype(np.float32)
         elif material.texture:
             self.warnings.append(
                 f"a textured material has no TEXCOORD_{channel}; its plain colour is drawn"
@@ -237,6 +239,8 @@ class _Reader:
 def _local(node: dict) -> np.ndarray:
     """Transform [4, 4] of a node to its parent."""
     if "matrix" in node:
+        if len(node["matrix"]) != 16:
+            raise ValueError(f"a node has a matrix with {len(node['matrix'])} numbers, not 16")
         return np.asarray(node["matrix"], np.float64).reshape(4, 4).T
     x, y, z, w = (float(v) for v in node.get("rotation", (0, 0, 0, 1)))
     out = np.eye(4)

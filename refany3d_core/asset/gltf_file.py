@@ -46,8 +46,8 @@ class GltfFile:
         self._buffers: dict[int, bytes] = {}
         text = self._split_glb(data) if data[:4] == b"glTF" else data
         try:
-            self.tree = json.loads(text)
-        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+            self.tree = json.loads(text, parse_constant=_no_number)
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"its glTF description is not valid JSON ({error})") from error
         if not isinstance(self.tree, dict) or not isinstance(self.tree.get("asset"), dict):
             raise ValueError("it is not a glTF file (no asset block)")
@@ -193,6 +193,10 @@ def _count(entry: dict, key: str, default: int | None = None) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise ValueError(f"it has a malformed {key} ({value!r})")
     return value
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def guarded(read: Callable, *args: object) -> object:

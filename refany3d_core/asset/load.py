@@ -11,7 +11,7 @@ import numpy as np
 from .from_trimesh import parts_from_trimesh
 from .gltf import load_gltf
 from .gltf_file import GltfFile, guarded
-from .limits import check_archive, check_file_size
+from .limits import MAX_TRIMESH_BYTES, check_archive, check_file_size
 from .model import Asset, Part
 from .resolver import FolderResolver
 
@@ -85,6 +85,11 @@ def _trimesh_parts(
 ) -> tuple[list[Part], list[str]]:
     import trimesh
 
+    if len(data) > MAX_TRIMESH_BYTES:
+        raise ValueError(
+            f"it has {len(data) / 2**30:.1f} GiB, the limit for {kind.upper()} is "
+            f"{MAX_TRIMESH_BYTES >> 30} GiB; decimate it, or convert it to GLB"
+        )
     module = _NEEDS.get(kind)
     if module and find_spec(module) is None:
         raise ValueError(

@@ -9,7 +9,7 @@ import numpy as np
 from .material import Material
 
 MAX_FACES = 20_000_000
-"""More faces than this are refused: about 8 GB with the acceleration structure."""
+"""More faces than this are refused. A grid of 20 M took 3.6 GB with Embree, 6.4 GB with numpy."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +29,12 @@ class Part:
     material: Material = Material()
     uv: np.ndarray | None = None
     colors: np.ndarray | None = None
+
+
+def _used_vertices(part: Part) -> np.ndarray:
+    used = np.zeros(len(part.vertices), bool)
+    used[part.faces] = True
+    return part.vertices[used]
 
 
 class Asset:
@@ -57,15 +63,19 @@ class Asset:
             raise ValueError(
                 f"the mesh has {count:,} faces, the limit is {MAX_FACES:,}; decimate it first"
             )
-        used = [part.vertices[np.unique(part.faces)] for part in self.parts]
+        used = [_used_vertices(part) for part in self.parts]
         self.bounds = np.array(
             [
                 np.min([v.min(0) for v in used], axis=0),
                 np.max([v.max(0) for v in used], axis=0),
             ]
         )
-        if not self.extent.max() > 0:
+        with np.errstate(over="ignore", divide="ignore"):
+            size, factor = self.extent.max(), 2.0 / self.extent.max()
+        if not size > 0:
             raise ValueError("the mesh has no size: all of its vertices lie on one point")
+        if not (np.isfinite(size) and np.isfinite(factor)):
+            raise ValueError(f"the mesh's size of {size:g} is out of range; scale it to about 1")
         flat = [axis for axis, size in zip("XYZ", self.extent, strict=True) if not size > 0]
         if flat:
             self.warnings.append(

@@ -122,7 +122,7 @@ def _part_colors(hits: Hits, index: int, here: np.ndarray, rule: str) -> np.ndar
         else:
             rgba = factor.copy()
         rgba[:, 3] = 1.0
-        return np.clip(rgba, 0.0, 1.0)
+        return np.clip(np.nan_to_num(rgba), 0.0, 1.0)
     rgba = factor.copy()
     if textured:
         texel = material.texture.sample(interpolated(part.uv))
@@ -136,4 +136,4 @@ def _part_colors(hits: Hits, index: int, here: np.ndarray, rule: str) -> np.ndar
         rgba[:, 3] = 1.0
     if not material.double_sided:
         rgba[hits.facing[here] < 0, 3] = 0.0
-    return np.clip(rgba, 0.0, 1.0)
+    return np.clip(np.nan_to_num(rgba), 0.0, 1.0)

@@ -141,6 +141,36 @@ def test_too_many_faces_are_counted_and_refused(tmp_path: Path) -> None:
         Asset([Part(np.eye(3), faces)])
 
 
+def test_huge_files_are_refused_before_they_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "huge.glb"
+    with path.open("wb") as file:
+        file.truncate(5 << 30)  # sparse: takes no room
+    with pytest.raises(ValueError, match="huge.glb has 5.0 GiB, the limit is 4 GiB"):
+        load_asset(path)
+
+
+@pytest.mark.parametrize(
+    "node, sentence",
+    [
+        ({"scale": [1e-320, 1e-320, 1e-320]}, "out of range|no size"),
+        ({"scale": [0, 0, 0]}, "no size"),
+        ({"rotation": [float("nan"), 0, 0, 1]}, "NaN is not a JSON number"),
+        ({"translation": [1e400, 0, 0]}, "no triangles|not a JSON number"),
+        ({"matrix": [1, 2, 3]}, "matrix with 3 numbers"),
+        ({"mesh": 7}, "refers to meshes.7., but has 1"),
+        ({"children": ["x"]}, "nodes.x"),
+    ],
+)
+def test_absurd_nodes(node: dict, sentence: str, tmp_path: Path) -> None:
+    (tmp_path / "good.bin").write_bytes(TRIANGLE)
+    path = gltf(tmp_path, "good.bin")
+    tree = json.loads(path.read_text())
+    tree["nodes"][0].update(node)
+    path.write_text(json.dumps(tree))
+    with pytest.raises(ValueError, match=f"triangle.gltf: .*({sentence})"):
+        load_asset(path)
+
+
 def test_endless_node_hierarchies_end(tmp_path: Path) -> None:
     (tmp_path / "good.bin").write_bytes(TRIANGLE)
     path = gltf(tmp_path, "good.bin")
