@@ -2,19 +2,18 @@
 
 import logging
 import re
-from pathlib import Path
 
 import comfy.model_management
 import comfy.utils
-import folder_paths
 import torch
 from comfy_api.latest import Types, io, ui
 
-from ..refany3d_core.asset import FORMATS, load_asset, render_reference_views, to_asset
+from ..refany3d_core.asset import load_asset, render_reference_views, to_asset
 from ..refany3d_core.asset.cameras import FOV, FRAMES, RADIUS, from_viewport
 from ..refany3d_core.asset.contact_sheet import contact_sheet
 from ..refany3d_core.asset.fingerprint import fingerprint
 from ..refany3d_core.asset.from_trimesh import to_trimesh
+from .mesh_files import MESH_FOLDER, mesh_files, mesh_path
 from .sockets import CATEGORY
 
 logger = logging.getLogger(__name__)
@@ -28,39 +27,6 @@ MESH_KINDS = [
         for kind in ("", "_GLB", "_GLTF", "_OBJ", "_STL", "_PLY", "_FBX", "_USDZ")
     ),
 ]
-MESH_FOLDER = "3d"
-
-
-def mesh_files() -> list[str]:
-    """Meshes below input/3d, relative to input, as core's Load 3D names them."""
-    root = Path(folder_paths.get_input_directory())
-    return sorted(
-        file.relative_to(root).as_posix()
-        for file in (root / MESH_FOLDER).rglob("*")
-        if file.suffix.lower().lstrip(".") in FORMATS
-    )
-
-
-def mesh_path(name: str) -> Path:
-    """The file of a combo value: relative to input, or to input/3d.
-
-    Raises:
-        ValueError: no such file, or outside of ComfyUI's folders.
-    """
-    if not name or not isinstance(name, str):
-        raise ValueError(
-            "Load Mesh: mesh_file is empty; upload a mesh or put one into ComfyUI's input/3d"
-        )
-    for candidate in (name, f"{MESH_FOLDER}/{name}"):
-        plain, folder = folder_paths.annotated_filepath(candidate)
-        folder = folder or folder_paths.get_input_directory()
-        path = Path(folder, plain).resolve()
-        if path.is_file() and path.is_relative_to(Path(folder).resolve()):
-            return path
-    raise ValueError(
-        f"Load Mesh: mesh_file {name!r} is not in ComfyUI's input folder; upload it, or put it "
-        "into input/3d and refresh the page"
-    )
 
 
 def show_on_node(node: type[io.ComfyNode], lines: list[str]) -> None:

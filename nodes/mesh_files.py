@@ -1,0 +1,41 @@
+"""Mesh files in ComfyUI's input folder."""
+
+from pathlib import Path
+
+import folder_paths
+
+from ..refany3d_core.asset import FORMATS
+
+MESH_FOLDER = "3d"
+
+
+def mesh_files() -> list[str]:
+    """Meshes below input/3d, relative to input, as core's Load 3D names them."""
+    root = Path(folder_paths.get_input_directory())
+    return sorted(
+        file.relative_to(root).as_posix()
+        for file in (root / MESH_FOLDER).rglob("*")
+        if file.suffix.lower().lstrip(".") in FORMATS
+    )
+
+
+def mesh_path(name: str) -> Path:
+    """The file of a combo value: relative to input, or to input/3d.
+
+    Raises:
+        ValueError: no such file, or outside of ComfyUI's folders.
+    """
+    if not name or not isinstance(name, str):
+        raise ValueError(
+            "Load Mesh: mesh_file is empty; upload a mesh or put one into ComfyUI's input/3d"
+        )
+    for candidate in (name, f"{MESH_FOLDER}/{name}"):
+        plain, folder = folder_paths.annotated_filepath(candidate)
+        folder = folder or folder_paths.get_input_directory()
+        path = Path(folder, plain).resolve()
+        if path.is_file() and path.is_relative_to(Path(folder).resolve()):
+            return path
+    raise ValueError(
+        f"Load Mesh: mesh_file {name!r} is not in ComfyUI's input folder; upload it, or put it "
+        "into input/3d and refresh the page"
+    )
