@@ -6,9 +6,12 @@ from ..refany3d_core.host import model_files
 from .adapters import LoadAdapters
 from .apply import Apply
 from .camera import CameraFromPointMap
+from .consistency import CheckConsistency
 from .latents import DecodePointMap, SplitLatent
 from .mesh import LoadMesh, RenderViews
+from .point_cloud import PointCloud
 from .pose import LockPose
+from .reference_files import LoadReference, SaveReference
 from .references import EncodeReferences
 from .sampler import Sampler
 
@@ -31,4 +34,8 @@ class RefAny3DExtension(ComfyExtension):
             DecodePointMap,
             LockPose,
             CameraFromPointMap,
+            CheckConsistency,
+            PointCloud,
+            SaveReference,
+            LoadReference,
         ]
