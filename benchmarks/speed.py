@@ -219,13 +219,15 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--json", help="write the rows to this file")
     parser.add_argument("--sections", default="a,b,c")
     parser.add_argument("--full", action="store_true", help="19 + 38 blocks in bfloat16 on a GPU")
+    parser.add_argument("--heads", type=int, default=24, help="width of the model in heads of 128")
     parser.add_argument("--views", default="2,4,8")
     parser.add_argument("--pixels", default="384,512,768")
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--steps", type=int, default=4)
     args = parser.parse_args(arguments)
     counts = [int(n) for n in args.views.split(",")]
-    size = Size(double_blocks=19, single_blocks=38) if args.full else Size()
+    depth = {"double_blocks": 19, "single_blocks": 38} if args.full else {}
+    size = Size(heads=args.heads, **depth)
     bench = Bench(size, torch.bfloat16 if args.full else torch.float32)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor()
     report: dict = {
@@ -240,7 +242,7 @@ def main(arguments: list[str]) -> None:
     if "b" in args.sections:
         report["b"] = against_size(bench, counts, [int(n) for n in args.pixels.split(",")])
     if "c" in args.sections:
-        report["c"] = approximations(bench, counts[len(counts) // 2], args.steps)
+        report["c"] = approximations(bench, max(counts), args.steps)
     if "e" in args.sections:
         report["e"] = [floors(bench, n, args.steps) for n in counts]
     if args.json:

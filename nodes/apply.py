@@ -3,13 +3,12 @@
 from comfy_api.latest import io
 
 from ..refany3d_core.host.conditioning import with_references
-from ..refany3d_core.host.latents import MIN_PIXELS, TOKEN_PIXELS, check_size, empty_joint_latent
+from ..refany3d_core.host.latents import check_size, empty_joint_latent
 from ..refany3d_core.host.patch import patch_model
 from ..refany3d_core.method.ablation import Ablation
-from .sockets import CATEGORY, AdaptersSocket, ReferenceSocket
+from .method_sockets import method_inputs, size_inputs
+from .sockets import CATEGORY
 from .speed import approximation, speed_inputs
-
-MAX_PIXELS = 4096
 
 _ABLATIONS = {
     "no_domain_token": "Ablation: do not add the domain token that tells RGB from point map.",
@@ -20,22 +19,6 @@ _ABLATIONS = {
     "attention).",
     "no_point_map": "Ablation: leave the point-map branch out; its panel stays noise.",
 }
-
-
-def size_inputs() -> list[io.Input]:
-    """Width and height of the generated image."""
-    return [
-        io.Int.Input(
-            name,
-            default=512,
-            min=MIN_PIXELS,
-            max=MAX_PIXELS,
-            step=TOKEN_PIXELS,
-            tooltip=f"{name.capitalize()} of the image and of its point map, in pixels. Trained "
-            "at 512.",
-        )
-        for name in ("width", "height")
-    ]
 
 
 class Apply(io.ComfyNode):
@@ -50,14 +33,7 @@ class Apply(io.ComfyNode):
             "(published: 2.0).",
             search_aliases=["refany3d", "3d reference", "apply refany3d", "image guidance"],
             inputs=[
-                io.Model.Input(
-                    "model", tooltip="FLUX.1-dev in bf16, fp8 or GGUF, with or without style LoRAs."
-                ),
-                AdaptersSocket.Input("adapters", tooltip="From Load RefAny3D LoRAs."),
-                ReferenceSocket.Input("reference", tooltip="From Point Map Encode."),
-                io.Conditioning.Input(
-                    "positive", tooltip="The prompt; FluxGuidance works as usual (3.5)."
-                ),
+                *method_inputs(),
                 *size_inputs(),
                 io.Int.Input(
                     "batch_size",

@@ -8,6 +8,7 @@ from ..refany3d_core.asset import to_asset
 from ..refany3d_core.host.latents import split_joint_latent
 from ..refany3d_core.pointmap.decode import UNIT_BOX, decode, pictures
 from .mesh import MESH_KINDS
+from .method_sockets import panel_outputs
 from .sockets import CATEGORY
 
 
@@ -24,14 +25,7 @@ class SplitLatent(io.ComfyNode):
             inputs=[
                 io.Latent.Input("latent", tooltip="Joint latent: image left, point map right.")
             ],
-            outputs=[
-                io.Latent.Output(
-                    "image", display_name="image", tooltip="RGB image, for VAE Decode."
-                ),
-                io.Latent.Output(
-                    "point_map", display_name="point_map", tooltip="For Point Map Decode."
-                ),
-            ],
+            outputs=panel_outputs(),
         )
 
     @classmethod

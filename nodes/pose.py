@@ -10,8 +10,8 @@ from ..refany3d_core.host.latents import check_size
 from ..refany3d_core.host.pose import locked_joint_latent, release_below
 from ..refany3d_core.pointmap.camera import to_viewport
 from ..refany3d_core.pointmap.pose import orbit_camera, render_pose
-from .apply import size_inputs
 from .mesh import MESH_KINDS
+from .method_sockets import size_inputs
 from .sockets import CATEGORY
 
 

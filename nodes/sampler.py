@@ -9,8 +9,8 @@ from ..refany3d_core.host.patch import patch_model
 from ..refany3d_core.host.pose import joint_size
 from ..refany3d_core.host.sampling import sample_joint, schedulers, sigmas
 from ..refany3d_core.method.guidance import IMAGE_GUIDANCE
-from .apply import size_inputs
-from .sockets import CATEGORY, AdaptersSocket, ReferenceSocket
+from .method_sockets import method_inputs, panel_outputs, size_inputs
+from .sockets import CATEGORY
 from .speed import approximation, speed_inputs
 
 
@@ -25,14 +25,7 @@ class Sampler(io.ComfyNode):
             "settings as defaults.",
             search_aliases=["refany3d", "3d reference sampler", "point map", "ksampler"],
             inputs=[
-                io.Model.Input(
-                    "model", tooltip="FLUX.1-dev in bf16, fp8 or GGUF, with or without style LoRAs."
-                ),
-                AdaptersSocket.Input("adapters", tooltip="From Load RefAny3D LoRAs."),
-                ReferenceSocket.Input("reference", tooltip="From Point Map Encode."),
-                io.Conditioning.Input(
-                    "positive", tooltip="The prompt; FluxGuidance works as usual (3.5)."
-                ),
+                *method_inputs(),
                 io.Int.Input(
                     "seed",
                     default=0,
@@ -73,14 +66,7 @@ class Sampler(io.ComfyNode):
                     "its point map is held.",
                 ),
             ],
-            outputs=[
-                io.Latent.Output(
-                    "image", display_name="image", tooltip="RGB image, for VAE Decode."
-                ),
-                io.Latent.Output(
-                    "point_map", display_name="point_map", tooltip="For Point Map Decode."
-                ),
-            ],
+            outputs=panel_outputs(),
         )
 
     @classmethod

@@ -1,0 +1,44 @@
+"""Inputs and outputs that several nodes of the method share."""
+
+from comfy_api.latest import io
+
+from ..refany3d_core.host.latents import MIN_PIXELS, TOKEN_PIXELS
+from .sockets import AdaptersSocket, ReferenceSocket
+
+MAX_PIXELS = 4096
+
+
+def method_inputs() -> list[io.Input]:
+    """What every run of the method needs: model, adapters, reference and prompt."""
+    return [
+        io.Model.Input(
+            "model", tooltip="FLUX.1-dev in bf16, fp8 or GGUF, with or without style LoRAs."
+        ),
+        AdaptersSocket.Input("adapters", tooltip="From Load RefAny3D LoRAs."),
+        ReferenceSocket.Input("reference", tooltip="From Point Map Encode."),
+        io.Conditioning.Input("positive", tooltip="The prompt; FluxGuidance works as usual (3.5)."),
+    ]
+
+
+def size_inputs() -> list[io.Input]:
+    """Width and height of the generated image."""
+    return [
+        io.Int.Input(
+            name,
+            default=512,
+            min=MIN_PIXELS,
+            max=MAX_PIXELS,
+            step=TOKEN_PIXELS,
+            tooltip=f"{name.capitalize()} of the image and of its point map, in pixels. Trained "
+            "at 512.",
+        )
+        for name in ("width", "height")
+    ]
+
+
+def panel_outputs() -> list[io.Output]:
+    """The two panels of a joint latent."""
+    return [
+        io.Latent.Output("image", display_name="image", tooltip="RGB image, for VAE Decode."),
+        io.Latent.Output("point_map", display_name="point_map", tooltip="For Point Map Decode."),
+    ]
