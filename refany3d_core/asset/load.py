@@ -103,6 +103,8 @@ def _trimesh_parts(
     warnings = []
     if kind == "obj" and re.search(rb"^\s*(l|p)\s", data, re.MULTILINE):
         warnings.append("points and lines are not drawn, only triangles")
+    if kind == "3mf" and b"3D/Textures" in data:
+        warnings.append("textures of a 3MF are not read; convert it to GLB to keep them")
     resolver = FolderResolver(folder)
     try:
         # trimesh's own readers raise whatever their parsers meet
