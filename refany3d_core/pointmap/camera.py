@@ -120,16 +120,18 @@ def normals(found: RecoveredCamera) -> np.ndarray:
     backward), towards the camera; 0 off the subject."""
     from scipy import ndimage
 
-    # Steps of 8 bits are coarser than a pixel: the slope needs about 3 pixels of smoothing.
-    weight = found.decoded.mask.astype(np.float32)
+    # Steps of 8 bits are coarser than a pixel: the slope needs about 3 pixels of smoothing. Points
+    # at edges are blurred off the surface, so the sure ones beside them count a thousand times.
+    mask = found.decoded.mask
+    weight = (mask * (0.001 + found.decoded.confidence)).astype(np.float32)
     points = found.decoded.xyz @ found.camera.pose[:3, :3].astype(np.float32)
-    spread = np.maximum(ndimage.gaussian_filter(weight, 2.0), 1e-6)[..., None]
+    spread = np.maximum(ndimage.gaussian_filter(weight, 2.0), 1e-9)[..., None]
     smooth = ndimage.gaussian_filter(points * weight[..., None], (2.0, 2.0, 0)) / spread
     down, right = np.gradient(smooth, axis=(0, 1))
     out = np.cross(-down, right)
     out = np.where(out[..., 2:] < 0, -out, out)
     length = np.linalg.norm(out, axis=-1, keepdims=True)
-    out = out / np.maximum(length, 1e-12) * weight[..., None]
+    out = out / np.maximum(length, 1e-12) * mask[..., None]
     return out.astype(np.float32)
 
 

@@ -26,6 +26,8 @@ GAIN = (0.5, 1.5)
 """Contrast against the asset, of lightness and of colours, that light may account for."""
 LIGHTNESS = 0.5
 """Weight of lightness against the two axes of colour: shading changes it from place to place."""
+EDGE_WEIGHT = 0.1
+"""Weight of a pixel without confidence: at an edge the map's blur is no fault of the picture."""
 BLUR = 1.5
 """Pixels by which both sides are smoothed before they are compared."""
 LOOKUP_VIEWS = ((0, 90), *((a, p) for p in (35, -35) for a in range(0, 360, 60)), (0, -90))
@@ -38,7 +40,8 @@ class Consistency:
     """How well one picture agrees with the asset.
 
     Attributes:
-        map_score: mean consistency of the subject's pixels through the map, 0..1.
+        map_score: mean consistency of the subject's pixels through the map, 0..1, weighted by
+            confidence.
         camera_score: mean consistency through the camera, over the subject and the silhouette;
             0 without a camera.
         heat: float32 [H, W], 1 where the colours agree, 0 where they do not; 1 off the subject.
@@ -122,7 +125,8 @@ def check_consistency(
         heat = np.ones(decoded.mask.shape, np.float32)
         return Consistency(0.0, 0.0, heat, decoded.mask, image, None, "the point map is white")
     heat = _through_map(image, decoded, surface)
-    map_score = float(heat[decoded.mask].mean())
+    weight = EDGE_WEIGHT + decoded.confidence[decoded.mask]
+    map_score = float(np.average(heat[decoded.mask], weights=weight))
     try:
         found = recover_camera(point_map, asset, fov)
     except ValueError as error:
