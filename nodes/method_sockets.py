@@ -2,10 +2,8 @@
 
 from comfy_api.latest import io
 
-from ..refany3d_core.host.latents import MIN_PIXELS, TOKEN_PIXELS
+from ..refany3d_core.host.latents import MAX_PIXELS, MIN_PIXELS, TOKEN_PIXELS
 from .sockets import AdaptersSocket, ReferenceSocket
-
-MAX_PIXELS = 4096
 
 
 def method_inputs() -> list[io.Input]:

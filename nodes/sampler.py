@@ -7,7 +7,7 @@ from ..refany3d_core.host.conditioning import with_references
 from ..refany3d_core.host.latents import check_size, empty_joint_latent, split_joint_latent
 from ..refany3d_core.host.patch import patch_model
 from ..refany3d_core.host.pose import joint_size
-from ..refany3d_core.host.sampling import sample_joint, schedulers, sigmas
+from ..refany3d_core.host.sampling import PUBLISHED_SCHEDULE, sample_joint, schedulers, sigmas
 from ..refany3d_core.method.guidance import IMAGE_GUIDANCE
 from .method_sockets import method_inputs, panel_outputs, size_inputs
 from .sockets import CATEGORY
@@ -45,7 +45,7 @@ class Sampler(io.ComfyNode):
                     max=20.0,
                     step=0.1,
                     tooltip="How strongly the asset's references are followed. Published: 2.0; "
-                    "1.0 is twice as fast and follows them less.",
+                    "1.0 leaves the second pass out and follows them less.",
                 ),
                 io.Combo.Input(
                     "sampler_name",
@@ -84,13 +84,13 @@ class Sampler(io.ComfyNode):
         adapters,
         reference,
         positive,
-        seed: int,
-        width: int,
-        height: int,
-        steps: int,
-        image_guidance: float,
-        sampler_name: str,
-        scheduler: str,
+        seed: int = 0,
+        width: int = 512,
+        height: int = 512,
+        steps: int = 28,
+        image_guidance: float = IMAGE_GUIDANCE,
+        sampler_name: str = "euler",
+        scheduler: str = PUBLISHED_SCHEDULE,
         latent=None,
         **speed,
     ) -> io.NodeOutput:

@@ -12,6 +12,7 @@ from ..reference import Reference
 TOKEN_PIXELS = 16
 """Pixels a side of one token: 8 of the VAE times the patch of 2."""
 MIN_PIXELS = 64
+MAX_PIXELS = 4096
 
 _VAE_PIXELS = 8
 _CHANNELS = 16
@@ -20,14 +21,17 @@ Latent = dict[str, Any]
 
 
 def check_size(node: str, width: int, height: int) -> None:
-    """Raise ValueError unless width and height (pixels of one panel) make whole tokens."""
+    """Raise ValueError unless width and height (pixels of one panel) are in range and whole tokens.
+
+    Nodes that check them in validate_inputs switch off the host's own check of the range.
+    """
     for name, size in (("width", width), ("height", height)):
-        if size < MIN_PIXELS or size % TOKEN_PIXELS:
-            nearest = max(MIN_PIXELS, round(size / TOKEN_PIXELS) * TOKEN_PIXELS)
+        if not MIN_PIXELS <= size <= MAX_PIXELS or size % TOKEN_PIXELS:
+            whole = round(size / TOKEN_PIXELS) * TOKEN_PIXELS
+            nearest = min(max(MIN_PIXELS, whole), MAX_PIXELS)
             raise ValueError(
-                f"{node}: {name} is {size}, but has to be a multiple of {TOKEN_PIXELS} and at "
-                "least "
-                f"{MIN_PIXELS}; use {nearest}"
+                f"{node}: {name} is {size}, but has to be a multiple of {TOKEN_PIXELS} from "
+                f"{MIN_PIXELS} to {MAX_PIXELS}; use {nearest}"
             )
 
 
