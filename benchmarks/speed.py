@@ -118,8 +118,15 @@ def against_size(base: Bench, counts: list[int], pixels: list[int]) -> list[dict
     return rows
 
 
-def approximations(bench: Bench, views: int, steps: int) -> list[dict]:
-    """Section c: reuse and guidance interval, their time and the change of the result."""
+def approximations(bench: Bench, views: int, steps: int, only: str) -> list[dict]:
+    """Section c: reuse and guidance interval, their time and the change of the result.
+
+    Args:
+        bench: the model.
+        views: number of views.
+        steps: of the run.
+        only: run just the variants whose label contains this, relative to the first of them.
+    """
     from refany3d_core.method.approximation import Approximation
     from refany3d_core.method.guidance import published_sigmas
 
@@ -130,12 +137,14 @@ def approximations(bench: Bench, views: int, steps: int) -> list[dict]:
         ("reuse 2", {"reference_reuse": 2}),
         ("reuse 4", {"reference_reuse": 4}),
         ("reuse whole run", {"reference_reuse": 1000}),
-        ("reuse whole run, isolated", {"reference_reuse": 1000, "isolated_references": True}),
-        ("reuse whole run, fp8 in RAM",
+        ("whole run, isolated", {"reference_reuse": 1000, "isolated_references": True}),
+        ("whole run, fp8 in RAM",
          {"reference_reuse": 1000, "fp8_storage": True, "ram_storage": True}),
         ("guidance only above 0.5", {"guidance_end": 0.5}),
         ("guidance only below 0.9", {"guidance_start": 0.9}),
     ):  # fmt: skip
+        if only not in label:
+            continue
         applied = bench.apply(views, approximation=Approximation(**options))
         marks: list[float] = []
         with stopwatch() as total:
@@ -220,6 +229,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--sections", default="a,b,c")
     parser.add_argument("--full", action="store_true", help="19 + 38 blocks in bfloat16 on a GPU")
     parser.add_argument("--heads", type=int, default=24, help="width of the model in heads of 128")
+    parser.add_argument("--only", default="", help="section c: variants with this in their label")
     parser.add_argument("--views", default="2,4,8")
     parser.add_argument("--pixels", default="384,512,768")
     parser.add_argument("--repeats", type=int, default=2)
@@ -242,7 +252,7 @@ def main(arguments: list[str]) -> None:
     if "b" in args.sections:
         report["b"] = against_size(bench, counts, [int(n) for n in args.pixels.split(",")])
     if "c" in args.sections:
-        report["c"] = approximations(bench, max(counts), args.steps)
+        report["c"] = approximations(bench, max(counts), args.steps, args.only)
     if "e" in args.sections:
         report["e"] = [floors(bench, n, args.steps) for n in counts]
     if args.json:
