@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ..method.adapters import LowRank, adapted_layers, domain_embedder, fuse_low_rank
-from .transformer import MLP_RATIO, PATCH, Deltas, FluxShape
+from .layers import MLP_RATIO
+from .transformer import PATCH, Deltas, FluxShape
 
 _BLOCK_LAYERS = {
     "norm1.linear": ("img_mod.lin", 0),

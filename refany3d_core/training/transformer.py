@@ -21,14 +21,12 @@ from ..method.attention import isolated_views
 from ..method.branches import MAP_ROW, RGB_ROW, BranchLayout, ModulationDims, Stream
 from ..method.guidance import REFERENCE_GUIDANCE, REFERENCE_TIMESTEP
 from ..method.positions import grid_positions, reference_offset
+from .layers import HEAD_WIDTH, DoubleBlock, Embedder, LastLayer, Modulation, QKNorm, SingleBlock
 
-HEAD_WIDTH = 128
 AXES = (16, 56, 56)
 THETA = 10000
 PATCH = 2
-MLP_RATIO = 4
 SINUSOID = 256
-RMS_EPS = 1e-6
 
 Deltas = Mapping[str, tuple[LowRank | None, LowRank | None]]
 """(Reference-LoRA, Domain-LoRA) by path of the fused layer; None leaves one out."""
@@ -44,78 +42,6 @@ class FluxShape:
     context: int
     pooled: int
     channels: int = 16
-
-
-class _Embedder(nn.Module):
-    def __init__(self, inputs: int, hidden: int) -> None:
-        super().__init__()
-        self.in_layer = nn.Linear(inputs, hidden)
-        self.out_layer = nn.Linear(hidden, hidden)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.out_layer(F.silu(self.in_layer(x)))
-
-
-class _Modulation(nn.Module):
-    def __init__(self, hidden: int, parts: int) -> None:
-        super().__init__()
-        self.lin = nn.Linear(hidden, parts * hidden)
-
-
-class _Scale(nn.Module):
-    """RMSNorm with the original name of its weight."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones(HEAD_WIDTH))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x.float(), (HEAD_WIDTH,), self.scale.float(), RMS_EPS)
-
-
-class _QKNorm(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.query_norm, self.key_norm = _Scale(), _Scale()
-
-
-class _Attention(nn.Module):
-    def __init__(self, hidden: int) -> None:
-        super().__init__()
-        self.qkv = nn.Linear(hidden, 3 * hidden)
-        self.norm = _QKNorm()
-        self.proj = nn.Linear(hidden, hidden)
-
-
-def _mlp(hidden: int) -> nn.Sequential:
-    wide = MLP_RATIO * hidden
-    return nn.Sequential(
-        nn.Linear(hidden, wide), nn.GELU(approximate="tanh"), nn.Linear(wide, hidden)
-    )
-
-
-class _DoubleBlock(nn.Module):
-    def __init__(self, hidden: int) -> None:
-        super().__init__()
-        self.img_mod, self.txt_mod = _Modulation(hidden, 6), _Modulation(hidden, 6)
-        self.img_attn, self.txt_attn = _Attention(hidden), _Attention(hidden)
-        self.img_mlp, self.txt_mlp = _mlp(hidden), _mlp(hidden)
-
-
-class _SingleBlock(nn.Module):
-    def __init__(self, hidden: int) -> None:
-        super().__init__()
-        self.modulation = _Modulation(hidden, 3)
-        self.linear1 = nn.Linear(hidden, (3 + MLP_RATIO) * hidden)
-        self.norm = _QKNorm()
-        self.linear2 = nn.Linear((1 + MLP_RATIO) * hidden, hidden)
-
-
-class _Last(nn.Module):
-    def __init__(self, hidden: int, outputs: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(hidden, outputs)
-        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(hidden, 2 * hidden))
 
 
 @dataclass(frozen=True)
@@ -203,7 +129,7 @@ def _heads(x: Tensor) -> Tensor:
     return x.unflatten(-1, (-1, HEAD_WIDTH)).transpose(1, 2)
 
 
-def _split_qkv(x: Tensor, norm: _QKNorm) -> tuple[Tensor, Tensor, Tensor]:
+def _split_qkv(x: Tensor, norm: QKNorm) -> tuple[Tensor, Tensor, Tensor]:
     q, k, v = (_heads(part) for part in x.chunk(3, -1))
     return norm.query_norm(q), norm.key_norm(k), v
 
@@ -242,12 +168,12 @@ class Flux(nn.Module):
         hidden, patch = shape.hidden, shape.channels * PATCH * PATCH
         self.img_in = nn.Linear(patch, hidden)
         self.txt_in = nn.Linear(shape.context, hidden)
-        self.time_in = _Embedder(SINUSOID, hidden)
-        self.guidance_in = _Embedder(SINUSOID, hidden)
-        self.vector_in = _Embedder(shape.pooled, hidden)
-        self.double_blocks = nn.ModuleList(_DoubleBlock(hidden) for _ in range(shape.double_blocks))
-        self.single_blocks = nn.ModuleList(_SingleBlock(hidden) for _ in range(shape.single_blocks))
-        self.final_layer = _Last(hidden, patch)
+        self.time_in = Embedder(SINUSOID, hidden)
+        self.guidance_in = Embedder(SINUSOID, hidden)
+        self.vector_in = Embedder(shape.pooled, hidden)
+        self.double_blocks = nn.ModuleList(DoubleBlock(hidden) for _ in range(shape.double_blocks))
+        self.single_blocks = nn.ModuleList(SingleBlock(hidden) for _ in range(shape.single_blocks))
+        self.final_layer = LastLayer(hidden, patch)
         self._run_double, self._run_single = double_block, single_block
 
     def compile_blocks(self) -> None:
@@ -276,7 +202,7 @@ class Flux(nn.Module):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
         for module in self.modules():
-            if isinstance(module, _Modulation):
+            if isinstance(module, Modulation):
                 nn.init.zeros_(module.lin.weight)
         for embedder in (self.time_in, self.vector_in, self.guidance_in):
             nn.init.normal_(embedder.in_layer.weight, std=0.02)
@@ -351,7 +277,7 @@ def _inside(deltas: Deltas, prefix: str) -> Deltas:
 
 
 def double_block(
-    block: _DoubleBlock,
+    block: DoubleBlock,
     image: Tensor,
     text: Tensor,
     vec: Tensor,
@@ -386,7 +312,7 @@ def double_block(
 
 
 def single_block(
-    block: _SingleBlock, joint: Tensor, vec: Tensor, sequence: Sequence, deltas: Deltas
+    block: SingleBlock, joint: Tensor, vec: Tensor, sequence: Sequence, deltas: Deltas
 ) -> Tensor:
     """One single-stream block; vec [B, 5, hidden] is already through SiLU."""
     layout, hidden = sequence.layout, joint.shape[-1]
