@@ -45,7 +45,7 @@ def load_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, Te
 def quantise_rows(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Matrices as int8 with one float32 scale a row, the rest as float32.
 
-    A small model is shipped this way; `dequantise_rows` gives the exact weights that its LoRAs were
+    The small model is meant to be shipped this way; `dequantise_rows` gives the exact weights that its LoRAs were
     trained on.
     """
     out = {}
