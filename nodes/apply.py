@@ -6,7 +6,7 @@ from ..refany3d_core.host.conditioning import with_references
 from ..refany3d_core.host.latents import check_size, empty_joint_latent
 from ..refany3d_core.host.patch import patch_model
 from ..refany3d_core.method.ablation import Ablation
-from .method_sockets import method_inputs, size_inputs
+from .method_sockets import method_inputs, size_inputs, validate_size
 from .sockets import CATEGORY
 from .speed import approximation, speed_inputs
 
@@ -76,11 +76,7 @@ class Apply(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, width: int, height: int) -> bool | str:
-        try:
-            check_size("Apply RefAny3D", width, height)
-        except ValueError as e:
-            return str(e)
-        return True
+        return validate_size("Apply RefAny3D", width, height)
 
     @classmethod
     def execute(

@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io
 
-from ..refany3d_core.host.latents import MAX_PIXELS, MIN_PIXELS, TOKEN_PIXELS
+from ..refany3d_core.host.latents import MAX_PIXELS, MIN_PIXELS, TOKEN_PIXELS, check_size
 from .sockets import AdaptersSocket, ReferenceSocket
 
 
@@ -32,6 +32,15 @@ def size_inputs() -> list[io.Input]:
         )
         for name in ("width", "height")
     ]
+
+
+def validate_size(node: str, width: int, height: int) -> bool | str:
+    """What a node's validate_inputs answers: True, or a sentence about width or height."""
+    try:
+        check_size(node, width, height)
+    except ValueError as error:
+        return str(error)
+    return True
 
 
 def panel_outputs() -> list[io.Output]:

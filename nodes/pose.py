@@ -11,7 +11,7 @@ from ..refany3d_core.host.pose import locked_joint_latent, release_below
 from ..refany3d_core.pointmap.camera import to_viewport
 from ..refany3d_core.pointmap.pose import orbit_camera, render_pose
 from .mesh import MESH_KINDS
-from .method_sockets import size_inputs
+from .method_sockets import size_inputs, validate_size
 from .sockets import CATEGORY
 
 
@@ -138,11 +138,7 @@ class LockPose(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, width: int, height: int) -> bool | str:
-        try:
-            check_size("Lock Pose", width, height)
-        except ValueError as error:
-            return str(error)
-        return True
+        return validate_size("Lock Pose", width, height)
 
     @classmethod
     def execute(

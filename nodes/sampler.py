@@ -9,7 +9,7 @@ from ..refany3d_core.host.patch import patch_model
 from ..refany3d_core.host.pose import joint_size
 from ..refany3d_core.host.sampling import PUBLISHED_SCHEDULE, sample_joint, schedulers, sigmas
 from ..refany3d_core.method.guidance import IMAGE_GUIDANCE
-from .method_sockets import method_inputs, panel_outputs, size_inputs
+from .method_sockets import method_inputs, panel_outputs, size_inputs, validate_size
 from .sockets import CATEGORY
 from .speed import approximation, speed_inputs
 
@@ -71,11 +71,7 @@ class Sampler(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, width: int, height: int) -> bool | str:
-        try:
-            check_size("RefAny3D Sampler", width, height)
-        except ValueError as e:
-            return str(e)
-        return True
+        return validate_size("RefAny3D Sampler", width, height)
 
     @classmethod
     def execute(

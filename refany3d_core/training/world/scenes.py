@@ -160,7 +160,6 @@ TEMPLATES = (
     "{backdrop} behind a {kind} standing on {floor}",
 )
 MAP_TEMPLATE = "a point map of a {kind}"
-EMPTY_CAPTION = ""
 
 
 @dataclass(frozen=True)
