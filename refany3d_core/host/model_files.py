@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
+from collections.abc import Callable
 
 import comfy.utils
 import folder_paths
@@ -49,26 +50,32 @@ def find_file(name: str, role: str) -> str:
     )
 
 
-def load_adapters(reference_lora: str, domain_lora: str, domain_embedder: str) -> Adapters:
+def load_adapters(
+    reference_lora: str,
+    domain_lora: str,
+    domain_embedder: str,
+    locate: Callable[[str, str], str] = find_file,
+) -> Adapters:
     """Load the three published files, by the names of the combos.
 
     Args:
         reference_lora: Reference-LoRA, published as default.safetensors.
         domain_lora: Domain-LoRA, published as coord.safetensors.
         domain_embedder: published as domain_embedder.pth (or .safetensors).
+        locate: gives the path of a file from its name and its role.
 
     Raises:
         ValueError: a file is missing, unreadable, unsafe, or not for this place.
     """
-    reference = _read_lora(reference_lora, "reference_lora")
-    domain = _read_lora(domain_lora, "domain_lora")
+    reference = _read_lora(reference_lora, "reference_lora", locate)
+    domain = _read_lora(domain_lora, "domain_lora", locate)
     if sorted(reference) != sorted(domain):
         raise ValueError(
             "Load RefAny3D LoRAs: reference_lora and domain_lora are for different models: "
             f"{_first(set(reference) ^ set(domain))} is in only one of them; choose two files of "
             "one release"
         )
-    embedder = _read_embedder(domain_embedder)
+    embedder = _read_embedder(domain_embedder, locate)
     hidden_size = reference["transformer_blocks.0.attn.to_q"].up.shape[0]
     for name, lora in ((reference_lora, reference), (domain_lora, domain)):
         width = lora["transformer_blocks.0.attn.to_q"].up.shape[0]
@@ -84,8 +91,8 @@ def load_adapters(reference_lora: str, domain_lora: str, domain_embedder: str) -
     return own(modules, f"{reference_lora}, {domain_lora}, {domain_embedder}")
 
 
-def _read_tensors(name: str, role: str) -> dict[str, Tensor]:
-    path = find_file(name, role)
+def _read_tensors(name: str, role: str, locate: Callable[[str, str], str]) -> dict[str, Tensor]:
+    path = locate(name, role)
     try:
         return comfy.utils.load_torch_file(path, safe_load=True)
     except pickle.UnpicklingError as e:
@@ -107,10 +114,12 @@ def _first(keys: set[str] | list[str]) -> str:
     return ", ".join(f"'{key}'" for key in keys[:_SHOWN_KEYS]) + more
 
 
-def _read_lora(name: str, role: str) -> dict[str, LowRank]:
+def _read_lora(
+    name: str, role: str, locate: Callable[[str, str], str]
+) -> dict[str, LowRank]:
     """Pairs by diffusers layer name; every layer of METHOD fact 18 and no other."""
     where = f"Load RefAny3D LoRAs: {role} '{name}'"
-    tensors = _read_tensors(name, role)
+    tensors = _read_tensors(name, role, locate)
     sides: dict[str, dict[str, Tensor]] = {}
     unknown = []
     for key, tensor in tensors.items():
@@ -150,9 +159,9 @@ def _count(names: dict[str, dict], prefix: str) -> int:
     return len({name.split(".")[1] for name in names if name.startswith(prefix)})
 
 
-def _read_embedder(name: str) -> dict[str, Tensor]:
+def _read_embedder(name: str, locate: Callable[[str, str], str]) -> dict[str, Tensor]:
     where = f"Load RefAny3D LoRAs: domain_embedder '{name}'"
-    tensors = _read_tensors(name, "domain_embedder")
+    tensors = _read_tensors(name, "domain_embedder", locate)
     if sorted(tensors) != sorted(_EMBEDDER_KEYS):
         raise ValueError(
             f"{where} is not a domain embedder: it has {_first(list(tensors))}, "

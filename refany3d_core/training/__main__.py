@@ -1,4 +1,4 @@
-"""Command line: python -m refany3d_core.training train CONFIG.toml --output FOLDER."""
+"""Command line: python -m refany3d_core.training {train,evaluate} ..., see docs/training.md."""
 
 from __future__ import annotations
 
@@ -52,6 +52,67 @@ def _all_stages(config) -> list[str]:
     return [*stages, *config.refany3d]
 
 
+def _evaluate(args: argparse.Namespace) -> None:
+    import torch
+
+    from . import evaluate, learned_measures
+
+    similarities = [
+        make(folder)
+        for make, folder in (
+            (learned_measures.clip_image_similarity, args.clip),
+            (learned_measures.dino_similarity, args.dino),
+        )
+        if folder
+    ]
+    if args.matches:
+        similarities.append(learned_measures.feature_matches())
+    folder = Path(args.output) / "evaluation"
+    if args.pictures:
+        rows = evaluate.judge(evaluate.samples_in(Path(args.pictures)), similarities)
+        evaluate.write(rows, folder, Path(args.pictures).stem)
+        print(evaluate.table({Path(args.pictures).stem: evaluate.summary(rows)}))
+        return
+    if not args.config:
+        raise ValueError("evaluate needs a configuration, or --pictures FILE.json")
+    from .stages import Run
+
+    config = _overridden(args.config, args.set)
+    device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    run = Run(config, Path(args.output), device)
+    columns = {}
+    for variant in args.variants.split(","):
+        for references in args.references.split(","):
+            settings = evaluate.Settings(
+                variant, args.count, args.seed, args.steps, args.guidance, references, args.views
+            )
+            name = f"{variant}, {references} references"
+            columns[name] = evaluate.evaluate_variant(run, settings, similarities, folder)
+    print(evaluate.table(columns))
+
+
+def _add_evaluate(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser("evaluate", help="measure a trained variant, or given pictures")
+    command.add_argument("config", nargs="?", help="the TOML file of the run")
+    command.add_argument("--output", required=True, help="folder of the run; results go there too")
+    command.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
+    command.add_argument("--pictures", default="", help="a JSON list of pictures to judge instead")
+    command.add_argument("--variants", default="full", help="comma-separated, from [refany3d]")
+    command.add_argument(
+        "--references", default="right,wrong,none", help="comma-separated: right, wrong, none"
+    )
+    command.add_argument("--count", type=int, default=64, help="held-out assets")
+    command.add_argument("--seed", type=int, default=0, help="of the noise")
+    command.add_argument("--steps", type=int, default=20)
+    command.add_argument("--guidance", type=float, default=2.0, help="image guidance scale")
+    command.add_argument("--views", type=int, default=0, help="reference views; 0 as trained")
+    command.add_argument("--clip", default="", help="folder of a CLIP checkpoint: adds CLIP-I")
+    command.add_argument("--dino", default="", help="folder of a DINO checkpoint: adds DINO")
+    command.add_argument("--matches", action="store_true", help="adds SIFT matches")
+    command.add_argument("--device", default="", help="such as cuda or cpu; CUDA when there is one")
+    command.set_defaults(call=_evaluate)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m refany3d_core.training", description=__doc__)
     commands = parser.add_subparsers(required=True)
@@ -71,6 +132,7 @@ def main() -> int:
     )
     train.add_argument("--device", default="", help="such as cuda or cpu; CUDA when there is one")
     train.set_defaults(call=_train)
+    _add_evaluate(commands)
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     try:

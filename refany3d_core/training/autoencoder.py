@@ -2,12 +2,13 @@
 
 Module order and names are those that the stock VAE loader knows (`taesd_encoder.*`, `taesd_decoder.*`,
 `vae_scale`, `vae_shift`). With scale and shift those of FLUX.1, the raw encoder output is what the
-transformer sees after the model's own latent scaling; so training holds it near unit variance.
+transformer sees after the model's own latent scaling; so it is made near unit variance.
 """
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 LATENT_CHANNELS = 16
@@ -16,6 +17,8 @@ FLUX_SCALE, FLUX_SHIFT = 0.3611, 0.1159
 """FLUX.1's latent scaling: the transformer sees (latent - shift) * scale."""
 
 _WIDTH = 64
+_PATCH_VALUES = 3 * DOWNSCALE * DOWNSCALE
+_SUBPIXELS = ((0, 0), (0, 1), (1, 0), (1, 1))
 
 
 def _conv(inputs: int, outputs: int, **kwargs) -> nn.Conv2d:
@@ -53,30 +56,99 @@ def _decoder() -> nn.Sequential:
 
 
 class Autoencoder(nn.Module):
-    """Pictures [B, 3, H, W] in 0..1 to latents [B, 16, H / 8, W / 8] as the transformer sees them."""
+    """Pictures [B, 3, H, W] in 0..1 to latents [B, 16, H / 8, W / 8] as the transformer sees them.
+
+    The encoder is linear: the first 16 principal components of 8x8 patches (`fit`), which need no
+    training. Only the decoder learns. `host_state_dict` writes the same map as convolutions of the tiny
+    autoencoder: two space-to-depth steps, the projection, and an offset that carries signed values
+    through the ReLUs.
+    """
+
+    projection: Tensor
+    bias: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        self.taesd_encoder = _encoder()
         self.taesd_decoder = _decoder()
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for module in self.modules():
+            if isinstance(module, _Block):  # starts as a ReLU alone
+                nn.init.zeros_(module.conv[-1].weight)
+        self.register_buffer("projection", torch.zeros(LATENT_CHANNELS, _PATCH_VALUES))
+        self.register_buffer("bias", torch.zeros(LATENT_CHANNELS))
+
+    @torch.no_grad()
+    def fit(self, pictures: Tensor) -> float:
+        """Set the encoder to the principal components of uint8 pictures [B, 3, H, W].
+
+        Components are scaled to standard deviations that follow the fourth root of their own: nearly
+        white, so that all take part in the flow, with the coarse ones ahead of the fine ones.
+
+        Returns:
+            The share of the patches' variance that the 16 components hold.
+        """
+        patches = F.pixel_unshuffle(pictures.float() / 255, DOWNSCALE).movedim(1, -1).flatten(0, -2)
+        mean = patches.mean(0)
+        values, vectors = torch.linalg.eigh((patches - mean).T @ (patches - mean) / len(patches))
+        deviation = values.flip(0)[:LATENT_CHANNELS].sqrt()
+        wanted = deviation**0.25
+        scale = wanted / wanted.square().mean().sqrt() / deviation
+        # rounded as the file holds it, so that training sees the latents of the shipped encoder
+        self.projection.copy_((vectors.flip(1)[:, :LATENT_CHANNELS] * scale).T.half().float())
+        self.bias.copy_(-self.projection @ mean)
+        return float(deviation.square().sum() / values.sum())
 
     def encode(self, pictures: Tensor) -> Tensor:
-        return self.taesd_encoder(pictures)
+        patches = F.pixel_unshuffle(pictures.float(), DOWNSCALE)
+        with torch.autocast(pictures.device.type, enabled=False):
+            return F.conv2d(patches, self.projection[..., None, None], self.bias)
 
     def decode(self, latents: Tensor) -> Tensor:
         return self.taesd_decoder(latents)
 
     def host_state_dict(self) -> dict[str, Tensor]:
         """The state dict that the stock VAE loader takes, in float16."""
-        tensors = {k: v.detach().half() for k, v in self.state_dict().items()}
+        encoder = _encoder()
+        for parameter in encoder.parameters():
+            nn.init.zeros_(parameter)
+        with torch.no_grad():
+            first, *strided = [m for m in encoder if isinstance(m, nn.Conv2d)]
+            first.weight[range(3), range(3), 1, 1] = 1
+            for layer, channels in zip(strided, (3, 12)):
+                for i, (dy, dx) in enumerate(_SUBPIXELS):
+                    layer.weight[range(i, 4 * channels, 4), range(channels), 1 + dy, 1 + dx] = 1
+            weight = self.projection.reshape(LATENT_CHANNELS, 3, 2, 2, 2, 2, 2, 2)  # c y4y2y1 x4x2x1
+            weight = weight.permute(0, 1, 4, 7, 3, 6, 2, 5)  # finest pair first, as nested above
+            strided[2].weight[:LATENT_CHANNELS, :48, 1:, 1:] = weight.reshape(-1, 48, 2, 2)
+            offset = -self.projection.clamp_max(0).sum(1)
+            block = encoder[list(encoder).index(strided[2]) + 1]
+            block.conv[-1].bias[:LATENT_CHANNELS] = offset
+            strided[3].weight[range(LATENT_CHANNELS), range(LATENT_CHANNELS), 1, 1] = 1
+            strided[3].bias.copy_(self.bias - offset.half().float())
+        tensors = {f"taesd_encoder.{k}": v for k, v in encoder.state_dict().items()}
+        tensors |= {k: v for k, v in self.state_dict().items() if k.startswith("taesd_decoder.")}
         scaling = {"vae_scale": torch.tensor(FLUX_SCALE), "vae_shift": torch.tensor(FLUX_SHIFT)}
-        return {**tensors, **scaling}
+        # the last bias takes the offset away again: float32 keeps their difference exact
+        wide = f"taesd_encoder.{len(encoder) - 1}.bias"
+        return {k: v.float() if k == wide else v.half() for k, v in tensors.items()} | scaling
+
+
+def random_crop(pictures: Tensor, size: int) -> Tensor:
+    """One random square of `size` pixels out of all pictures [B, 3, H, W]; all of them for 0."""
+    if not size:
+        return pictures
+    top, left = (int(torch.randint(side - size + 1, ())) for side in pictures.shape[-2:])
+    return pictures[..., top : top + size, left : left + size]
 
 
 def reconstruction_loss(
     model: Autoencoder, pictures: Tensor, noise: float
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """L1 on pixels and on their differences, with a noisy latent kept near unit variance.
+    """L1 on pixels and on their differences, from noisy latents.
 
     The noise makes nearby latents decode alike, so that a transformer's small errors stay small in the
     picture; the differences keep edges sharp.
@@ -91,9 +163,4 @@ def reconstruction_loss(
     error = decoded - pictures
     pixels = error.abs().mean()
     edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
-    stats = latents.float()
-    mean, var = stats.mean((0, 2, 3)), stats.var((0, 2, 3))
-    scale = (mean.square() + (var.clamp_min(1e-4).sqrt() - 1).square()).mean()
-    tails = (stats.abs() - 3).clamp_min(0).square().mean()
-    loss = pixels + 0.5 * edges + 0.05 * scale + 0.1 * tails
-    return loss, {"l1": pixels, "latent_scale": scale, "mse": error.square().mean()}
+    return pixels + 0.5 * edges, {"l1": pixels, "mse": error.square().mean()}

@@ -43,7 +43,8 @@ class StageConfig:
         batch: samples a step.
         learning_rate: peak, after a linear warm-up and before a cosine decay to a hundredth.
         warmup: steps of the warm-up.
-        optimizer: "adamw" or "prodigy" (which sets its own rate; learning_rate is then its factor).
+        optimizer: "adamw"; "prodigy" (which sets its own rate; learning_rate is then its factor); or
+            "muon", for training a base from nothing.
         weight_decay: decoupled weight decay.
         clip: largest norm of the gradient.
         ema: decay of the moving average that is saved and sampled, 0 for none.
@@ -68,9 +69,17 @@ class StageConfig:
 
 @dataclass(frozen=True)
 class AutoencoderConfig(StageConfig):
-    """Stage 1a. `pool` assets give the pictures; `noise` is that of the training latents."""
+    """Stage 1a.
+
+    Attributes:
+        pool: assets whose pictures are used.
+        crop: pixels of a side of the random crops that a step sees, a multiple of 8; 0 for whole
+            pictures.
+        noise: standard deviation of the noise on the training latents.
+    """
 
     pool: int = 3000
+    crop: int = 0
     noise: float = 0.1
 
 
@@ -109,6 +118,11 @@ class RefAny3DConfig(StageConfig):
         rank: rank of both LoRAs.
         text_drop, reference_drop: probability of an empty caption, of black references.
         train_base: also train the base; a departure from the published recipe.
+        shared_targets: targets of each asset that share one pass over its references, which then see
+            only their own pair, as in the published cache (METHOD fact 30); 0 for the published
+            training, in which the references see text and targets too.
+        start: folder of another variant in the run to go on from: its adapters, and its base if it
+            trained one.
         point_maps, shared_positions, text_agnostic, domain_lora: False for the paper's ablations.
     """
 
@@ -117,6 +131,8 @@ class RefAny3DConfig(StageConfig):
     text_drop: float = 0.1
     reference_drop: float = 0.1
     train_base: bool = False
+    shared_targets: int = 0
+    start: str = ""
     point_maps: bool = True
     shared_positions: bool = True
     text_agnostic: bool = True
@@ -125,10 +141,18 @@ class RefAny3DConfig(StageConfig):
 
 @dataclass(frozen=True)
 class Config:
-    """A whole training run; a stage whose table is missing from the file is not run."""
+    """A whole training run; a stage whose table is missing from the file is not run.
+
+    Attributes:
+        seed: of initialisation and sampling order.
+        compile: compile the transformer's blocks.
+        cpu_bfloat16: autocast to bfloat16 on the CPU too; twice as fast where the CPU has bfloat16
+            instructions (AVX512-BF16, AMX), slower where it has not. CUDA always does.
+    """
 
     seed: int = 0
     compile: bool = False
+    cpu_bfloat16: bool = False
     world: WorldConfig = field(default_factory=WorldConfig)
     autoencoder: AutoencoderConfig | None = None
     base: BaseConfig | None = None

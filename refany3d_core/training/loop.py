@@ -43,17 +43,20 @@ class Average:
             value.copy_(kept)
 
 
-def make_optimizer(config: StageConfig, parameters: list[Tensor]) -> torch.optim.Optimizer:
-    """AdamW, or Prodigy with the published settings (METHOD fact 49)."""
-    if config.optimizer == "adamw":
-        fused = parameters[0].is_cuda
-        return torch.optim.AdamW(
-            parameters,
-            config.learning_rate,
-            (0.9, 0.99),
-            weight_decay=config.weight_decay,
-            fused=fused,
-        )
+def make_optimizers(
+    config: StageConfig, named: list[tuple[str, Tensor]]
+) -> list[torch.optim.Optimizer]:
+    """AdamW, Prodigy with the published settings (METHOD fact 49), or Muon for the blocks' matrices.
+
+    Args:
+        config: optimizer, learning rate and weight decay.
+        named: (name, parameter); "muon" takes the matrices of the base's blocks and leaves the rest,
+            LoRAs included, to AdamW at the same rate.
+
+    Raises:
+        ValueError: the optimizer is unknown, or its package is missing.
+    """
+    rate, decay = config.learning_rate, config.weight_decay
     if config.optimizer == "prodigy":
         try:
             from prodigyopt import Prodigy
@@ -61,20 +64,52 @@ def make_optimizer(config: StageConfig, parameters: list[Tensor]) -> torch.optim
             raise ValueError(
                 "optimizer 'prodigy' needs the package prodigyopt: pip install prodigyopt"
             ) from e
-        return Prodigy(
-            parameters,
-            lr=config.learning_rate,
-            weight_decay=config.weight_decay,
-            use_bias_correction=True,
-            safeguard_warmup=True,
+        parameters = [p for _, p in named]
+        return [
+            Prodigy(
+                parameters,
+                lr=rate,
+                weight_decay=decay,
+                use_bias_correction=True,
+                safeguard_warmup=True,
+            )
+        ]
+    if config.optimizer not in ("adamw", "muon"):
+        raise ValueError(
+            f"optimizer is '{config.optimizer}', expected 'adamw', 'muon' or 'prodigy'"
         )
-    raise ValueError(f"optimizer is '{config.optimizer}', expected 'adamw' or 'prodigy'")
+    matrices = [p for n, p in named if _is_block_matrix(n, p)] if config.optimizer == "muon" else []
+    taken = {id(p) for p in matrices}
+    rest = [p for _, p in named if id(p) not in taken]
+    optimizers: list[torch.optim.Optimizer] = []
+    if matrices:
+        optimizers.append(
+            torch.optim.Muon(matrices, rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
+        )
+    if rest:
+        fused = rest[0].is_cuda
+        optimizers.append(
+            torch.optim.AdamW(rest, rate, (0.9, 0.99), weight_decay=decay, fused=fused)
+        )
+    return optimizers
+
+
+def _is_block_matrix(name: str, parameter: Tensor) -> bool:
+    return name.startswith("base.") and "_blocks." in name and parameter.ndim == 2
 
 
 def rate(config: StageConfig, step: int, progress: float) -> float:
     """Factor of the learning rate: linear warm-up over steps, cosine over progress in 0..1."""
     warm = min(1.0, (step + 1) / max(1, config.warmup))
     return warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
+
+
+def _optimizer_state(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """What an optimizer kept for one parameter, from a file of Loop.save."""
+    prefix, suffix = "optimizer.", f".{name}"
+    keys = [k for k in tensors if k.startswith(prefix) and k.endswith(suffix)]
+    inner = {k[len(prefix) : -len(suffix)]: tensors[k] for k in keys if len(k) > len(prefix + suffix)}
+    return {k: v for k, v in inner.items() if "." not in k}
 
 
 class Loop:
@@ -110,11 +145,12 @@ class Loop:
         ]
         self.named = [(n, p) for n, p in named if p.requires_grad]
         self.parameters = [p for _, p in self.named]
-        self.optimizer = make_optimizer(config, self.parameters)
+        self.optimizers = make_optimizers(config, self.named)
         self.average = None
         if config.ema:
             self.average = Average(config.ema, [p.detach().clone() for p in self.parameters])
         self.done, self.spent = 0, 0.0
+        self._seed = torch.initial_seed()
 
     @property
     def _resume_path(self) -> Path:
@@ -125,8 +161,9 @@ class Loop:
         tensors = {f"parameter.{n}": p for n, p in self.named}
         if self.average is not None:
             tensors |= {f"average.{n}": v for (n, _), v in zip(self.named, self.average.values)}
+        states = {p: s for optimizer in self.optimizers for p, s in optimizer.state.items()}
         for n, p in self.named:
-            for key, value in self.optimizer.state.get(p, {}).items():
+            for key, value in states.get(p, {}).items():
                 tensors[f"optimizer.{key}.{n}"] = torch.as_tensor(value)
         save_tensors(
             self._resume_path, tensors, {"step": str(self.done), "seconds": repr(self.spent)}
@@ -146,20 +183,12 @@ class Loop:
                 p.copy_(tensors[f"parameter.{n}"])
                 if self.average is not None:
                     self.average.values[i].copy_(tensors[f"average.{n}"])
-        state = {}
-        for i, (n, p) in enumerate(self.named):
-            suffix = f".{n}"
-            state[i] = {
-                k[len("optimizer.") : -len(suffix)]: v
-                for k, v in tensors.items()
-                if k.startswith("optimizer.")
-                and k.endswith(suffix)
-                and k.count(".") >= 2
-                and "." not in k[len("optimizer.") : -len(suffix)]
-            }
-        self.optimizer.load_state_dict(
-            {"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]}
-        )
+        names = {p: n for n, p in self.named}
+        for optimizer in self.optimizers:
+            groups = optimizer.state_dict()["param_groups"]
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            state = {i: _optimizer_state(tensors, names[p]) for i, p in enumerate(parameters)}
+            optimizer.load_state_dict({"state": state, "param_groups": groups})
         self.done, self.spent = int(metadata["step"]), float(metadata["seconds"])
         return True
 
@@ -179,13 +208,17 @@ class Loop:
             writer = csv.writer(file)
             while self._progress() < 1:
                 factor = rate(config, self.done, self._progress())
-                for group in self.optimizer.param_groups:
-                    group["lr"] = config.learning_rate * factor
+                for optimizer in self.optimizers:
+                    for group in optimizer.param_groups:
+                        group["lr"] = config.learning_rate * factor
+                # a step's random numbers depend on its index alone, so a resumed run draws the same
+                torch.manual_seed((self._seed + 1_000_003 * self.done) % 2**63)
                 loss, values = self.step(self.done)
                 loss.backward()
                 norm = nn.utils.clip_grad_norm_(self.parameters, config.clip)
-                self.optimizer.step()
-                self.optimizer.zero_grad(set_to_none=True)
+                for optimizer in self.optimizers:
+                    optimizer.step()
+                    optimizer.zero_grad(set_to_none=True)
                 self.done += 1
                 if self.average is not None:
                     self.average.update(self.parameters, self.done)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,7 @@ from .adapters import Adapters
 from .config import BaseConfig, RefAny3DConfig
 from .latents import TripletTokens
 from .text import LENGTH, TextEncoder
-from .transformer import Flux, Sequence, make_sequence
+from .transformer import Flux, ReferenceMemory, Sequence, make_sequence, split_sequence
 
 Values = Mapping[str, Tensor]
 
@@ -54,6 +55,22 @@ def order_tokens(rgb: Tensor, point_map: Tensor, views: Tensor, point_maps: bool
     if not point_maps:
         return torch.cat([rgb, rgb_views], 1)
     return torch.cat([rgb, point_map, map_views, rgb_views], 1)
+
+
+def variant_sequence(
+    config: RefAny3DConfig, grid: tuple[int, int], views: int, device: torch.device
+) -> Sequence:
+    """The sequence that a variant is trained and sampled with."""
+    return make_sequence(
+        LENGTH,
+        grid,
+        grid,
+        views,
+        device,
+        point_maps=config.point_maps,
+        shared_positions=config.shared_positions,
+        text_agnostic=config.text_agnostic,
+    )
 
 
 @dataclass
@@ -119,45 +136,66 @@ class RefAny3DObjective:
     sequence: Sequence = field(init=False)
 
     def __post_init__(self) -> None:
-        config = self.config
-        self.sequence = make_sequence(
-            LENGTH,
-            self.grid,
-            self.grid,
-            self.data.views.shape[2],
-            self.data.views.device,
-            point_maps=config.point_maps,
-            shared_positions=config.shared_positions,
-            text_agnostic=config.text_agnostic,
-        )
+        views = self.data.views
+        self.sequence = variant_sequence(self.config, self.grid, views.shape[2], views.device)
 
     def __call__(self, step: int) -> tuple[Tensor, Values]:
         config, data = self.config, self.data
         device = data.views.device
-        asset = torch.randint(len(data.views), (config.batch,), device=device)
-        scene = torch.randint(data.targets.shape[1], (config.batch,), device=device)
-        caption = drop(data.captions[asset, scene], data.empty, config.text_drop)
+        copies = config.shared_targets or 1
+        asset = torch.randint(len(data.views), (config.batch // copies,), device=device)
         views = drop(data.views[asset], data.black, config.reference_drop)
-        t = logit_normal(config.batch, device)
+        asset = asset.repeat_interleave(copies)
+        scene = torch.randint(data.targets.shape[1], asset.shape, device=device)
+        caption = drop(data.captions[asset, scene], data.empty, config.text_drop)
+        t = logit_normal(len(asset), device)
         return self.loss(data.targets[asset, scene], views, caption, t)
 
     def loss(
         self, targets: Tensor, views: Tensor, caption: Tensor, t: Tensor
     ) -> tuple[Tensor, Values]:
-        """Loss of given samples: targets [B, 2, T, 64], views [B, 2, n, T, 64], caption [B, text]."""
+        """Loss of given samples.
+
+        Args:
+            targets: [B, 2, T, 64].
+            views: [B, 2, n, T, 64], or fewer: each then serves B / len(views) targets in a row.
+            caption: int64 [B, text].
+            t: [B].
+        """
         with torch.no_grad():
             context, pooled = self.text(caption)
         rgb, rgb_velocity = noisy(targets[:, 0], t)
         point_map, map_velocity = noisy(targets[:, 1], t)
+        deltas, domain_tokens = self.adapters.deltas(), self.adapters.domain_tokens()
+        sequence, guidance, memory = self.sequence, torch.ones_like(t), None
+        ordered = partial(order_tokens, point_maps=self.config.point_maps)
+        if self.config.shared_targets:
+            memory = ReferenceMemory(len(t) // len(views))
+            sequence, references = split_sequence(sequence)
+            rows = slice(None, None, memory.copies)
+            nothing = rgb[:1, :0].expand(len(views), -1, -1)
+            self.model(
+                references,
+                ordered(nothing, nothing, views.float()),
+                context[rows, :0],
+                pooled[rows],
+                t[rows],
+                guidance[rows],
+                deltas,
+                domain_tokens,
+                memory,
+            )
+            views = targets[:, :, None, :0]
         predicted = self.model(
-            self.sequence,
-            order_tokens(rgb, point_map, views.float(), self.config.point_maps),
+            sequence,
+            ordered(rgb, point_map, views.float()),
             context,
             pooled,
             t,
-            torch.ones_like(t),
-            self.adapters.deltas(),
-            self.adapters.domain_tokens(),
+            guidance,
+            deltas,
+            domain_tokens,
+            memory,
         ).float()
         n = rgb.shape[1]
         rgb_loss = F.mse_loss(predicted[:, :n], rgb_velocity)

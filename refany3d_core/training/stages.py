@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from .adapters import Adapters
-from .autoencoder import DOWNSCALE, Autoencoder, reconstruction_loss
+from .autoencoder import DOWNSCALE, Autoencoder, random_crop, reconstruction_loss
 from .checkpoint import dequantise_rows, load_tensors, quantise_rows, save_json, save_tensors
-from .config import Config, RefAny3DConfig, flat
+from .config import Config, RefAny3DConfig, WorldConfig, flat
 from .latents import TripletTokens, encode_world, picture_pool
 from .loop import Loop
 from .monitor import decode_tokens, pair_measures, save_grid
@@ -23,7 +23,7 @@ from .objectives import BaseObjective, RefAny3DObjective
 from .sampling import sample_pair, sample_picture
 from .text import LENGTH, TextEncoder, Tokenizer, world_vocabulary
 from .transformer import PATCH, Flux, FluxShape, make_sequence
-from .world.assets import make_assets
+from .world.assets import AssetTable, make_assets
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,8 @@ class Run:
         world = config.world
         tokens = world.resolution // (DOWNSCALE * PATCH)
         self.grid = (tokens, tokens)
-        self.dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+        self.bfloat16 = device.type == "cuda" or config.cpu_bfloat16
+        self.dtype = torch.bfloat16 if self.bfloat16 else torch.float32
         # before CUDA starts: the drawing processes are forks
         self.assets = make_assets(world.seed, "train", world.assets, workers=world.workers)
         self.held_out = make_assets(world.seed, "held_out", HELD_OUT)
@@ -73,8 +74,8 @@ class Run:
         log.info("[%.0f s] " + text, time.monotonic() - self.started, *args)
 
     def autocast(self) -> torch.autocast:
-        """bfloat16 on CUDA, nothing elsewhere."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
+        """bfloat16 on CUDA, on the CPU where the configuration asks for it."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
 
     def _cast(self, step: Callable) -> Callable:
         def run(index: int) -> tuple:
@@ -85,26 +86,34 @@ class Run:
 
     # Stage 1a
     def autoencoder(self, train: bool) -> Autoencoder:
-        """The autoencoder: from disk, or trained when allowed."""
+        """The autoencoder: from disk, or fitted and trained when allowed."""
         path = self.folder / "autoencoder.safetensors"
+        encoder = self.folder / "patch_basis.safetensors"
         model = Autoencoder().to(self.device, memory_format=torch.channels_last)
         if not path.exists():
             if not train or self.config.autoencoder is None:
                 raise ValueError(f"{path} is missing: train the autoencoder first")
-            self._train_autoencoder(model)
+            self._train_autoencoder(model, encoder)
             save_tensors(path, model.host_state_dict())
-        tensors = load_tensors(path, self.device)
-        model.load_state_dict({k: v.float() for k, v in tensors.items() if k.startswith("taesd_")})
+        tensors = {**load_tensors(encoder, self.device), **load_tensors(path, self.device)}
+        names = model.state_dict().keys()
+        model.load_state_dict({k: tensors[k].float() for k in names})
         return model.requires_grad_(False)
 
-    def _train_autoencoder(self, model: Autoencoder) -> None:
+    def _train_autoencoder(self, model: Autoencoder, encoder: Path) -> None:
         config = self.config.autoencoder
         pool = picture_pool(self.config.world, config.pool, self.device)
         self._say("rendered %d pictures", len(pool))
+        if encoder.exists():
+            model.load_state_dict(load_tensors(encoder), strict=False)
+        else:
+            self._say("16 components hold %.4f of the variance", model.fit(pool))
+            save_tensors(encoder, {"projection": model.projection, "bias": model.bias})
 
         def step(index: int) -> tuple[Tensor, dict[str, Tensor]]:
             rows = torch.randint(len(pool), (config.batch,), device=self.device)
-            pictures = pool[rows].float().div(255).contiguous(memory_format=torch.channels_last)
+            pictures = random_crop(pool[rows], config.crop).float().div(255)
+            pictures = pictures.contiguous(memory_format=torch.channels_last)
             return reconstruction_loss(model, pictures, config.noise)
 
         def show(name: str) -> None:
@@ -122,18 +131,34 @@ class Run:
 
     # Data
     def encode(self, model: Autoencoder, tokenizer: Tokenizer) -> None:
-        """Render and encode the training set and the watched held-out set."""
+        """Render and encode the training set and the watched held-out set, or read them from the run."""
         if self.data is not None:
             return
+        one = dataclasses.replace(self.config.world, scenes=1, encode_seconds=0.0)
+        self.data, self.held_out_data = (
+            self._encoded(world, assets, split, model, tokenizer)
+            for world, assets, split in (
+                (self.config.world, self.assets, "train"),
+                (one, self.held_out, "held_out"),
+            )
+        )
+        self._say("%d triplets", self.data.targets.shape[0] * self.data.targets.shape[1])
+
+    def _encoded(
+        self,
+        world: WorldConfig,
+        assets: AssetTable,
+        split: str,
+        model: Autoencoder,
+        tokenizer: Tokenizer,
+    ) -> TripletTokens:
+        path = self.folder / f"{split}.tokens.safetensors"
+        if path.exists():
+            return TripletTokens(**load_tensors(path, self.device))
         with self.autocast():
-            self.data = encode_world(
-                self.config.world, self.assets, "train", model, tokenizer, self.device, self.dtype
-            )
-            one = dataclasses.replace(self.config.world, scenes=1, encode_seconds=0.0)
-            self.held_out_data = encode_world(
-                one, self.held_out, "held_out", model, tokenizer, self.device, self.dtype
-            )
-        self._say("encoded %d triplets", self.data.targets.shape[0] * self.data.targets.shape[1])
+            data = encode_world(world, assets, split, model, tokenizer, self.device, self.dtype)
+        save_tensors(path, vars(data))
+        return data
 
     def prepare_data(self) -> None:
         """Encode the sets now, so that the budgets that follow know what time is left."""
@@ -220,12 +245,18 @@ class Run:
             return
         autoencoder = self.autoencoder(train=False)
         model, text, tokenizer = self.base(autoencoder, train=False)
+        start = self.folder / config.start
+        if config.start and (start / "base.safetensors").exists():
+            model.load_state_dict(dequantise_rows(load_tensors(start / "base.safetensors")))
         self.encode(autoencoder, tokenizer)
         model.requires_grad_(config.train_base)
         if self.config.compile:
             model.compile_blocks()
         torch.manual_seed(config.seed)
         adapters = Adapters(model.shape, config.rank, config.domain_lora).to(self.device)
+        if config.start:
+            files = ("default", "coord", "domain_embedder")
+            adapters.load_published({f: load_tensors(start / f"{f}.safetensors") for f in files})
         objective = RefAny3DObjective(config, model, text, adapters, self.data, self.grid)
         modules = {"adapters": adapters, **({"base": model} if config.train_base else {})}
 

@@ -69,5 +69,10 @@ class TextEncoder(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Context, and a pooled vector of zeros.
+
+        FLUX modulates the references by the pooled text too (METHOD fact 2); without it they depend on
+        the asset alone, and one pass over them serves all its scenes in training.
+        """
         hidden = self.norm(self.layers(self.token(tokens) + self.position))
-        return hidden, hidden[:, 0]
+        return hidden, torch.zeros_like(hidden[:, 0])

@@ -7,6 +7,7 @@ positions, attention groups and adapters come from `method`.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..method.adapters import MAP_DOMAIN, RGB_DOMAIN, LowRank
-from ..method.attention import isolated_views
+from ..method.attention import isolated_references, isolated_views
 from ..method.branches import MAP_ROW, RGB_ROW, BranchLayout, ModulationDims, Stream
 from ..method.guidance import REFERENCE_GUIDANCE, REFERENCE_TIMESTEP
 from ..method.positions import grid_positions, reference_offset
@@ -88,6 +89,18 @@ def make_sequence(
     return Sequence(layout, cos.to(device), sin.to(device), text_agnostic, isolated)
 
 
+def split_sequence(sequence: Sequence) -> tuple[Sequence, Sequence]:
+    """(text and targets, references) of a sequence, for a ReferenceMemory between them."""
+    layout, main = sequence.layout, sequence.layout.main
+    targets = dataclasses.replace(layout, pairs=0)
+    references = dataclasses.replace(layout, text=0, target=0)
+    cos, sin = sequence.cos, sequence.sin
+    return (
+        dataclasses.replace(sequence, layout=targets, cos=cos[:main], sin=sin[:main]),
+        dataclasses.replace(sequence, layout=references, cos=cos[main:], sin=sin[main:]),
+    )
+
+
 def _rotary(ids: Tensor) -> tuple[Tensor, Tensor]:
     """Angles in float64, table in float32 (METHOD fact 14)."""
     angles = []
@@ -119,10 +132,18 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tens
     return out.transpose(1, 2).flatten(2)
 
 
-def _attention(sequence: Sequence, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    if not sequence.isolated or sequence.layout.references == 0 and not sequence.layout.point_maps:
+def _attention(
+    sequence: Sequence, q: Tensor, k: Tensor, v: Tensor, memory: ReferenceMemory | None
+) -> Tensor:
+    layout = sequence.layout
+    if memory is not None:
+        if not layout.main:
+            memory.write(k, v)
+            return isolated_references(_attend, q, k, v, layout)
+        k, v = memory.read(k, v)
+    elif not sequence.isolated or layout.references == 0 and not layout.point_maps:
         return _attend(q, k, v)
-    return isolated_views(_attend, q, k, v, sequence.layout, sequence.text_agnostic)
+    return isolated_views(_attend, q, k, v, layout, sequence.text_agnostic)
 
 
 def _heads(x: Tensor) -> Tensor:
@@ -146,17 +167,51 @@ def _norm(x: Tensor) -> Tensor:
 def _linear(
     layer: nn.Linear, x: Tensor, path: str, deltas: Deltas, layout: BranchLayout, stream: Stream
 ) -> Tensor:
-    """The base layer over all tokens, the adapters' deltas on the ranges that have them."""
+    """The base layer over all tokens, plus the adapters' deltas on the ranges that have them.
+
+    Both adapters are one low-rank product, their ranks side by side and zero off their ranges: on a
+    short sequence that costs less than cutting the ranges out and putting them back.
+    """
     y = layer(x)
     reference, domain = deltas.get(path, (None, None))
-    for pair, (start, end) in (
-        (domain, layout.point_map_range(stream)),
-        (reference, layout.reference_range(stream)),
-    ):
-        if pair is not None and end > start:
-            delta = F.linear(F.linear(x[:, start:end], pair.down), pair.up)
-            y = torch.cat([y[:, :start], y[:, start:end] + delta, y[:, end:]], 1)
-    return y
+    ranges = (layout.reference_range(stream), layout.point_map_range(stream))
+    pairs = [(p, r) for p, r in zip((reference, domain), ranges) if p is not None and r[1] > r[0]]
+    if not pairs:
+        return y
+    inner = F.linear(x, torch.cat([pair.down for pair, _ in pairs]))
+    on = inner.new_zeros(x.shape[1], inner.shape[2])
+    rank = 0
+    for pair, (start, end) in pairs:
+        on[start:end, rank : rank + len(pair.down)] = 1
+        rank += len(pair.down)
+    return y + F.linear(inner * on, torch.cat([pair.up for pair, _ in pairs], 1))
+
+
+class ReferenceMemory:
+    """Keys and values of references that were computed once, for several targets of each asset.
+
+    References that see only their own pair (METHOD fact 30, the published cache) depend neither on the
+    targets nor on their noise, so one pass over them serves `copies` targets.
+
+    Args:
+        copies: targets of each asset, one after another in the batch of the targets.
+    """
+
+    def __init__(self, copies: int) -> None:
+        self.copies = copies
+        self._layers: list[tuple[Tensor, Tensor]] = []
+        self._next = 0
+
+    def write(self, k: Tensor, v: Tensor) -> None:
+        """Keep one layer's references, [A, heads, references, head_dim]."""
+        self._layers.append((k, v))
+
+    def read(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values [A * copies, heads, main, head_dim] with that layer's references behind."""
+        kept = self._layers[self._next]
+        self._next += 1
+        spread = (x.repeat_interleave(self.copies, 0) for x in kept)
+        return tuple(torch.cat(pair, 2) for pair in zip((k, v), spread))
 
 
 class Flux(nn.Module):
@@ -238,6 +293,7 @@ class Flux(nn.Module):
         guidance: Tensor,
         deltas: Deltas | None = None,
         domain_tokens: Tensor | None = None,
+        memory: ReferenceMemory | None = None,
     ) -> Tensor:
         """Velocities of the targets.
 
@@ -250,9 +306,10 @@ class Flux(nn.Module):
             guidance: distilled guidance of text and targets, [B].
             deltas: adapters by path, None for the base alone.
             domain_tokens: [2, hidden], None for none.
+            memory: references that are not in the sequence; a sequence of references alone fills it.
 
         Returns:
-            [B, layout.targets, 64].
+            [B, layout.targets, 64]; without targets in the sequence nothing of use, [B, 0, hidden].
         """
         layout, deltas = sequence.layout, deltas or {}
         vec = F.silu(self.modulation_rows(t, pooled, guidance, domain_tokens))
@@ -260,12 +317,14 @@ class Flux(nn.Module):
         text = self.txt_in(text)
         for i, block in enumerate(self.double_blocks):
             inner = _inside(deltas, f"double_blocks.{i}.")
-            image, text = self._run_double(block, image, text, vec, sequence, inner)
+            image, text = self._run_double(block, image, text, vec, sequence, inner, memory)
         joint = torch.cat([text, image], 1)
         for i, block in enumerate(self.single_blocks):
             inner = _inside(deltas, f"single_blocks.{i}.")
-            joint = self._run_single(block, joint, vec, sequence, inner)
+            joint = self._run_single(block, joint, vec, sequence, inner, memory)
         targets = joint[:, layout.text : layout.main]
+        if not layout.targets:
+            return targets
         dims = [d for d in layout.image_dims() if RGB_ROW <= d[2] <= MAP_ROW]
         shift, scale = _spread(self.final_layer.adaLN_modulation[1](vec), dims).chunk(2, -1)
         return self.final_layer.linear(_norm(targets) * (1 + scale) + shift)
@@ -283,6 +342,7 @@ def double_block(
     vec: Tensor,
     sequence: Sequence,
     deltas: Deltas,
+    memory: ReferenceMemory | None = None,
 ) -> tuple[Tensor, Tensor]:
     """One double-stream block; vec [B, 5, hidden] is already through SiLU."""
     layout = sequence.layout
@@ -298,8 +358,8 @@ def double_block(
     )
     q, k = (_rotate(torch.cat(x, 2), sequence.cos, sequence.sin) for x in ((tq, q), (tk, k)))
     v = torch.cat([tv, v], 2)
-    out = _attention(sequence, q.to(v.dtype), k.to(v.dtype), v)
-    text_out, image_out = out[:, : layout.text], out[:, layout.text :]
+    out = _attention(sequence, q.to(v.dtype), k.to(v.dtype), v, memory)
+    text_out, image_out = out.split([layout.text, out.shape[1] - layout.text], 1)
 
     image = image + gate1 * _linear(
         block.img_attn.proj, image_out, "img_attn.proj", deltas, layout, Stream.IMAGE
@@ -312,7 +372,12 @@ def double_block(
 
 
 def single_block(
-    block: SingleBlock, joint: Tensor, vec: Tensor, sequence: Sequence, deltas: Deltas
+    block: SingleBlock,
+    joint: Tensor,
+    vec: Tensor,
+    sequence: Sequence,
+    deltas: Deltas,
+    memory: ReferenceMemory | None = None,
 ) -> Tensor:
     """One single-stream block; vec [B, 5, hidden] is already through SiLU."""
     layout, hidden = sequence.layout, joint.shape[-1]
@@ -320,10 +385,11 @@ def single_block(
     shift, scale, gate = _spread(rows, layout.joint_dims()).chunk(3, -1)
     x = _norm(joint) * (1 + scale) + shift
     x = _linear(block.linear1, x, "linear1", deltas, layout, Stream.JOINT)
-    q, k, v = _split_qkv(x[..., : 3 * hidden], block.norm)
+    x, wide = x.split([3 * hidden, x.shape[-1] - 3 * hidden], -1)
+    q, k, v = _split_qkv(x, block.norm)
     q, k = _rotate(q, sequence.cos, sequence.sin), _rotate(k, sequence.cos, sequence.sin)
-    out = _attention(sequence, q.to(v.dtype), k.to(v.dtype), v)
-    x = torch.cat([out, F.gelu(x[..., 3 * hidden :], approximate="tanh")], -1)
+    out = _attention(sequence, q.to(v.dtype), k.to(v.dtype), v, memory)
+    x = torch.cat([out, F.gelu(wide, approximate="tanh")], -1)
     return joint + gate * _linear(block.linear2, x, "linear2", deltas, layout, Stream.JOINT)
 
 

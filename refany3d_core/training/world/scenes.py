@@ -211,8 +211,8 @@ def random_scenes(rng: np.random.Generator, count: int) -> SceneTable:
         azimuth=u(0, 2 * math.pi),
         pitch=u(math.radians(0), math.radians(32)),
         roll=u(-math.radians(4), math.radians(4)),
-        distance=u(2.9, 4.3),
-        shift=u(-0.18, 0.18, 2),
+        distance=u(2.7, 3.7),
+        shift=u(-0.12, 0.12, 2),
         turn=u(-0.5, 0.5),
     )
 

@@ -29,7 +29,7 @@ def _direction(rng: np.random.Generator) -> np.ndarray:
 
 def _waves(rng: np.random.Generator, pattern: str) -> tuple[list[np.ndarray], list[float], float]:
     """(wave vectors, phases, bias) of a pattern; all amplitudes are 1 over the number of waves."""
-    frequency = rng.uniform(3.5, 8.0)
+    frequency = rng.uniform(2.5, 5.0)
     phase = lambda: float(rng.uniform(0, 2 * np.pi))
     if pattern == "stripes":
         axis = np.eye(3)[rng.integers(3)] if rng.random() < 0.6 else _direction(rng)
@@ -46,7 +46,7 @@ def _waves(rng: np.random.Generator, pattern: str) -> tuple[list[np.ndarray], li
             -0.35,
         )
     if pattern == "blobs":
-        waves = [_direction(rng) * rng.uniform(3, 6) for _ in range(WAVES)]
+        waves = [_direction(rng) * rng.uniform(2, 4) for _ in range(WAVES)]
         return waves, [phase() for _ in waves], 0.0
     if pattern == "halves":
         return [_direction(rng) * 1.6], [float(rng.uniform(-0.4, 0.4))], 0.0
@@ -70,10 +70,10 @@ def random_texture(rng: np.random.Generator) -> np.ndarray:
     """Parameters of a random texture, float32 [TEXTURE_SIZE]."""
     first = rng.choice(
         ["plain", "stripes", "checker", "dots", "blobs", "halves"],
-        p=[0.1, 0.25, 0.15, 0.15, 0.2, 0.15],
+        p=[0.25, 0.2, 0.08, 0.07, 0.15, 0.25],
     )
     second = rng.choice(
-        ["plain", "stripes", "dots", "blobs", "halves"], p=[0.4, 0.15, 0.15, 0.1, 0.2]
+        ["plain", "stripes", "dots", "blobs", "halves"], p=[0.6, 0.1, 0.05, 0.05, 0.2]
     )
     fields = []
     for pattern in (first, second):

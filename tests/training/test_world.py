@@ -1,0 +1,73 @@
+"""The procedural world's closed forms against the pack's own renderer, and the measures of fidelity."""
+
+import numpy as np
+import pytest
+
+from refany3d_core.asset.load import load_bytes
+from refany3d_core.asset.views import render_reference_views
+from refany3d_core.pointmap.consistency import SurfaceColors
+from refany3d_core.training.fidelity import image_subject, iou, measure
+from refany3d_core.training.world.assets import make_assets
+from refany3d_core.training.world.mesh import asset_glb
+from refany3d_core.training.world.render import render_targets, render_views
+from refany3d_core.training.world.scenes import random_scenes
+
+COUNT, SIZE = 12, 96
+
+
+@pytest.fixture(scope="module")
+def held_out():
+    return make_assets(0, "held_out", COUNT)
+
+
+@pytest.fixture(scope="module")
+def targets(held_out):
+    pictures = render_targets(held_out, random_scenes(np.random.default_rng(0), COUNT), SIZE, "cpu")
+    floats = (x.permute(0, 2, 3, 1).numpy() / 255 for x in (pictures.rgb, pictures.point_map))
+    return *floats, pictures.mask.numpy()
+
+
+@pytest.mark.parametrize("row", range(0, COUNT, 2))
+def test_reference_views_are_those_of_the_mesh(held_out, row):
+    exact = render_views(held_out[slice(row, row + 1)], 4, SIZE, "cpu")
+    views = render_reference_views(load_bytes(asset_glb(held_out, row), "glb"), 4, SIZE)
+    mask = exact.mask[0].numpy()
+    assert (mask != (views.masks > 0)).mean() < 0.002
+    both = mask & (views.masks > 0)
+    for ours, theirs in ((exact.rgb, views.colors), (exact.point_map, views.point_maps)):
+        picture = ours[0].permute(0, 2, 3, 1).numpy() / 255
+        assert np.abs(picture - theirs)[both].mean() < 0.01
+
+
+@pytest.mark.parametrize("row", range(0, COUNT, 3))
+def test_a_true_picture_measures_as_true(held_out, targets, row):
+    image, point_map, mask = (x[row] for x in targets)
+    asset = load_bytes(asset_glb(held_out, row), "glb")
+    found = measure(image, point_map, asset, SurfaceColors(asset), 45.0)
+    assert found["posed"] == 1
+    assert found["subject_iou"] > 0.95 and found["silhouette_iou"] > 0.95
+    assert found["colour_error"] < 0.04 and found["map_error"] < 0.02
+    assert found["coverage"] == pytest.approx(mask.mean(), abs=0.01)
+
+
+def test_another_assets_colours_measure_as_wrong(held_out, targets):
+    image, point_map, _ = (x[3] for x in targets)
+    asset, other = (load_bytes(asset_glb(held_out, row), "glb") for row in (3, 4))
+    right, wrong = (measure(image, point_map, a, SurfaceColors(a), 45.0) for a in (asset, other))
+    assert wrong["colour_error"] > 4 * right["colour_error"]
+
+
+@pytest.mark.parametrize("shift", [3, -3])
+def test_the_images_own_subject_is_found_beside_a_shifted_map(targets, shift):
+    image, _, masks = targets
+    for row in range(COUNT):
+        shifted = np.roll(masks[row], shift, axis=1)
+        found = image_subject(image[row], shifted)
+        assert iou(found, masks[row]) > iou(shifted, masks[row])
+
+
+def test_an_empty_map_measures_as_nothing(held_out):
+    asset = load_bytes(asset_glb(held_out, 0), "glb")
+    white = np.ones((32, 32, 3), np.float32)
+    found = measure(white, white, asset, SurfaceColors(asset), None)
+    assert found["coverage"] == 0 and found["posed"] == 0 and np.isnan(found["map_error"])
