@@ -1,4 +1,5 @@
-"""The trained parameters of RefAny3D: both LoRAs under their published names, and the domain embedder."""
+"""The trained parameters of RefAny3D: both LoRAs under their published names, and the domain
+embedder."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ _NAME = re.compile(r"(single_)?transformer_blocks\.(\d+)\.(.+)")
 
 
 def fused_place(layer: str, hidden: int) -> tuple[str, int]:
-    """Path of the fused layer that holds a published layer, and its first output row (METHOD fact 21)."""
+    """Path of the fused layer that holds a published layer, and its first output row (METHOD fact
+    21)."""
     if layer == "x_embedder":
         return "img_in", 0
     single, index, inner = _NAME.fullmatch(layer).groups()
@@ -95,7 +97,8 @@ class Lora(nn.Module):
 
 
 class Adapters(nn.Module):
-    """Reference-LoRA, Domain-LoRA and the domain embedder, whose last layer starts at zero (fact 5).
+    """Reference-LoRA, Domain-LoRA and the domain embedder, whose last layer starts at zero (fact
+    5).
 
     Args:
         shape: sizes of the base model.

@@ -1,8 +1,10 @@
-"""A 16-channel, 8x autoencoder in the layout of the host's tiny autoencoder, trainable without the host.
+"""A 16-channel, 8x autoencoder in the layout of the host's tiny autoencoder, trainable without the
+host.
 
-Module order and names are those that the stock VAE loader knows (`taesd_encoder.*`, `taesd_decoder.*`,
-`vae_scale`, `vae_shift`). With scale and shift those of FLUX.1, the raw encoder output is what the
-transformer sees after the model's own latent scaling; so it is made near unit variance.
+Module order and names are those that the stock VAE loader knows (`taesd_encoder.*`,
+`taesd_decoder.*`, `vae_scale`, `vae_shift`). With scale and shift those of FLUX.1, the raw encoder
+output is what the transformer sees after the model's own latent scaling; so it is made near unit
+variance.
 """
 
 from __future__ import annotations
@@ -59,8 +61,8 @@ class Autoencoder(nn.Module):
     """Pictures [B, 3, H, W] in 0..1 to latents [B, 16, H / 8, W / 8] as the transformer sees them.
 
     The encoder is linear: the first 16 principal components of 8x8 patches (`fit`), which need no
-    training. Only the decoder learns. `host_state_dict` writes the same map as convolutions of the tiny
-    autoencoder: two space-to-depth steps, the projection, and an offset that carries signed values
+    training. Only the decoder learns. `host_state_dict` writes the same map as convolutions of the
+    tiny     autoencoder: two space-to-depth steps, the projection, and an offset that carries signed values
     through the ReLUs.
     """
 
@@ -121,8 +123,9 @@ class Autoencoder(nn.Module):
             for layer, channels in zip(strided, (3, 12)):
                 for i, (dy, dx) in enumerate(_SUBPIXELS):
                     layer.weight[range(i, 4 * channels, 4), range(channels), 1 + dy, 1 + dx] = 1
-            weight = self.projection.reshape(LATENT_CHANNELS, 3, 2, 2, 2, 2, 2, 2)  # c y4y2y1 x4x2x1
-            weight = weight.permute(0, 1, 4, 7, 3, 6, 2, 5)  # finest pair first, as nested above
+            # rows and columns bit by bit, the finest pair first, as the two steps above nest them
+            weight = self.projection.reshape(LATENT_CHANNELS, 3, 2, 2, 2, 2, 2, 2)
+            weight = weight.permute(0, 1, 4, 7, 3, 6, 2, 5)
             strided[2].weight[:LATENT_CHANNELS, :48, 1:, 1:] = weight.reshape(-1, 48, 2, 2)
             offset = -self.projection.clamp_max(0).sum(1)
             block = encoder[list(encoder).index(strided[2]) + 1]
@@ -150,8 +153,8 @@ def reconstruction_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """L1 on pixels and on their differences, from noisy latents.
 
-    The noise makes nearby latents decode alike, so that a transformer's small errors stay small in the
-    picture; the differences keep edges sharp.
+    The noise makes nearby latents decode alike, so that a transformer's small errors stay small in
+    the picture; the differences keep edges sharp.
 
     Args:
         model: the autoencoder.

@@ -15,7 +15,8 @@ from torch import Tensor
 def save_tensors(
     path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write a safetensors file beside its place, flush it to disk, then move it there in one step."""
+    """Write a safetensors file beside its place, flush it to disk, then move it there in one
+    step."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
@@ -45,8 +46,8 @@ def load_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, Te
 def quantise_rows(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Matrices as int8 with one float32 scale a row, the rest as float32.
 
-    The small model is meant to be shipped this way; `dequantise_rows` gives the exact weights that its LoRAs were
-    trained on.
+    The small model is meant to be shipped this way; `dequantise_rows` gives the exact weights that
+    its LoRAs were trained on.
     """
     out = {}
     for name, tensor in tensors.items():

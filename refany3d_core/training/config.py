@@ -20,7 +20,8 @@ class WorldConfig:
         scenes: pictures of each asset.
         workers: processes that draw the assets' parameters.
         chunk: assets rendered and encoded at once.
-        encode_seconds: stop rendering and encoding after that long, with fewer assets; 0 for no limit.
+        encode_seconds: stop rendering and encoding after that long, with fewer assets; 0 for no
+            limit.
     """
 
     seed: int = 0
@@ -43,8 +44,8 @@ class StageConfig:
         batch: samples a step.
         learning_rate: peak, after a linear warm-up and before a cosine decay to a hundredth.
         warmup: steps of the warm-up.
-        optimizer: "adamw"; "prodigy" (which sets its own rate; learning_rate is then its factor); or
-            "muon", for training a base from nothing.
+        optimizer: "adamw"; "prodigy" (which sets its own rate; learning_rate is then its factor);
+            or "muon", for training a base from nothing.
         weight_decay: decoupled weight decay.
         clip: largest norm of the gradient.
         ema: decay of the moving average that is saved and sampled, 0 for none.
@@ -90,8 +91,8 @@ class BaseConfig(StageConfig):
     Attributes:
         hidden, double_blocks, single_blocks, text_width: sizes of the model.
         map_share: share of point maps among the pictures.
-        context_every: every how many steps the picture is made beside clean views of its asset, 0 for
-            never.
+        context_every: every how many steps the picture is made beside clean views of its asset, 0
+            for never.
         context_batch: samples of such a step.
         text_drop, reference_drop: probability of an empty caption, of black references.
         start: a base in the run's folder to go on from, with its text_encoder.safetensors.
@@ -118,8 +119,8 @@ class RefAny3DConfig(StageConfig):
         rank: rank of both LoRAs.
         text_drop, reference_drop: probability of an empty caption, of black references.
         train_base: also train the base; a departure from the published recipe.
-        shared_targets: targets of each asset that share one pass over its references, which then see
-            only their own pair, as in the published cache (METHOD fact 30); 0 for the published
+        shared_targets: targets of each asset that share one pass over its references, which then
+            see only their own pair, as in the published cache (METHOD fact 30); 0 for the published
             training, in which the references see text and targets too.
         start: folder of another variant in the run to go on from: its adapters, and its base if it
             trained one.

@@ -95,7 +95,8 @@ def load_variant(
         ValueError: it is not in the configuration or not trained.
     """
     if name not in run.config.refany3d:
-        raise ValueError(f"'{name}' is not under [refany3d]; there are {', '.join(run.config.refany3d)}")
+        known = ", ".join(run.config.refany3d)
+        raise ValueError(f"'{name}' is not under [refany3d]; there are {known}")
     folder, config = run.folder / name, run.config.refany3d[name]
     if not (folder / "domain_embedder.safetensors").exists():
         raise ValueError(f"'{name}' is not trained: run train --stages {name} first")

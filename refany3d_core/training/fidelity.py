@@ -1,7 +1,7 @@
 """How faithful one generated picture and its point map are to the asset, measured directly.
 
-Nothing here knows how the picture was made: image, map and mesh are enough. Truth is the asset itself,
-looked up at the points that the map names and rendered from the camera that the map implies.
+Nothing here knows how the picture was made: image, map and mesh are enough. Truth is the asset
+itself, looked up at the points that the map names and rendered from the camera that the map implies.
 """
 
 from __future__ import annotations
@@ -21,7 +21,11 @@ BAND = 0.06
 
 
 def measure(
-    image: np.ndarray, point_map: np.ndarray, asset: Asset, surface: SurfaceColors, fov: float | None
+    image: np.ndarray,
+    point_map: np.ndarray,
+    asset: Asset,
+    surface: SurfaceColors,
+    fov: float | None,
 ) -> dict[str, float]:
     """Measures of one picture; those that do not exist for it are NaN.
 
@@ -35,8 +39,8 @@ def measure(
     Returns:
         coverage: share of the picture that is subject by the map.
         subject_iou: of the map's subject and the image's own (see `image_subject`).
-        colour_error: mean absolute difference of the image from the asset's colour at the points that
-            the map names, 0..1, after one brightness for the picture.
+        colour_error: mean absolute difference of the image from the asset's colour at the points
+            that the map names, 0..1, after one brightness for the picture.
         surface_distance: mean distance of the map's points to the asset's surface, in units of the
             box's longest side.
         posed: 1 where a camera was recovered from the map, else 0; the rest needs one.
@@ -89,8 +93,8 @@ def image_subject(image: np.ndarray, near: np.ndarray) -> np.ndarray:
     """The image's subject by its own colours, [H, W] bool.
 
     GrabCut (Rother et al. 2004, OpenCV): what lies well inside `near` is subject, what lies well
-    outside is background, and in a band around its outline the image decides. On exact pictures of the
-    procedural world it meets the true mask with an IoU that `evaluate` reports as its ceiling.
+    outside is background, and in a band around its outline the image decides. On exact pictures of
+    the procedural world it meets the true mask with an IoU that `evaluate` reports as its ceiling.
 
     Args:
         image: float [H, W, 3] in 0..1.

@@ -1,4 +1,5 @@
-"""Layers of Flux with the original names of their parameters; the arithmetic is in `transformer`."""
+"""Layers of Flux with the original names of their parameters; the arithmetic is in
+`transformer`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Similarity of two pictures by pretrained networks and by keypoints: the paper's other columns.
 
-Each comes from a well-kept library that is asked for only when its column is wanted; checkpoints are
-read from a folder that the user has and never downloaded.
+Each comes from a well-kept library that is asked for only when its column is wanted; checkpoints
+are read from a folder that the user has and never downloaded.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ def dino_similarity(folder: str | Path) -> Similarity:
     Args:
         folder: a DINO or DINOv2 checkpoint as transformers saves it, such as facebook/dino-vits16.
     """
-    return _embedding_similarity("dino", folder, lambda model, x: model(**x).last_hidden_state[:, 0])
+    first = lambda model, x: model(**x).last_hidden_state[:, 0]
+    return _embedding_similarity("dino", folder, first)
 
 
 def _embedding_similarity(name: str, folder: str | Path, embed: Callable) -> Similarity:

@@ -46,12 +46,13 @@ class Average:
 def make_optimizers(
     config: StageConfig, named: list[tuple[str, Tensor]]
 ) -> list[torch.optim.Optimizer]:
-    """AdamW, Prodigy with the published settings (METHOD fact 49), or Muon for the blocks' matrices.
+    """AdamW, Prodigy with the published settings (METHOD fact 49), or Muon for the blocks'
+    matrices.
 
     Args:
         config: optimizer, learning rate and weight decay.
-        named: (name, parameter); "muon" takes the matrices of the base's blocks and leaves the rest,
-            LoRAs included, to AdamW at the same rate.
+        named: (name, parameter); "muon" takes the matrices of the base's blocks and leaves the
+            rest, LoRAs included, to AdamW at the same rate.
 
     Raises:
         ValueError: the optimizer is unknown, or its package is missing.
@@ -108,7 +109,7 @@ def _optimizer_state(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tens
     """What an optimizer kept for one parameter, from a file of Loop.save."""
     prefix, suffix = "optimizer.", f".{name}"
     keys = [k for k in tensors if k.startswith(prefix) and k.endswith(suffix)]
-    inner = {k[len(prefix) : -len(suffix)]: tensors[k] for k in keys if len(k) > len(prefix + suffix)}
+    inner = {k[len(prefix) : -len(suffix)]: tensors[k] for k in keys}
     return {k: v for k, v in inner.items() if "." not in k}
 
 
@@ -237,8 +238,9 @@ class Loop:
                     now = time.monotonic()
                     if not math.isfinite(row["loss"]):
                         raise ValueError(
-                            f"{self.name}: the loss is {row['loss']} at step {self.done}; lower the "
-                            f"learning rate (now {config.learning_rate}) and start again from the checkpoint"
+                            f"{self.name}: the loss is {row['loss']} at step {self.done}; "
+                            f"lower the learning rate (now {config.learning_rate}) and start "
+                            "again from the checkpoint"
                         )
                     columns = columns or ["step", "seconds", "rate", *names]
                     if self.done == first + 1:

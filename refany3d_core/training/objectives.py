@@ -38,7 +38,8 @@ def logit_normal(batch: int, device: torch.device) -> Tensor:
 
 
 def drop(tokens: Tensor, other: Tensor, probability: float) -> Tensor:
-    """Rows of tokens [B, ...] replaced by `other` [...] with the probability, whole rows at a time."""
+    """Rows of tokens [B, ...] replaced by `other` [...] with the probability, whole rows at a
+    time."""
     gone = torch.rand(len(tokens), device=tokens.device) < probability
     return torch.where(gone.view(-1, *[1] * (tokens.ndim - 1)), other, tokens)
 
@@ -77,11 +78,12 @@ def variant_sequence(
 class BaseObjective:
     """Text-to-image flow matching, every `context_every`-th step beside clean views of the asset.
 
-    A FLUX.1 has seen pictures that contain several views of one thing and can carry an appearance from
-    one part of its canvas to another; a small model trained on single pictures cannot. The steps with
+    A FLUX.1 has seen pictures that contain several views of one thing and can carry an appearance
+    from one part of its canvas to another; a small model trained on single pictures cannot. The
+    steps with
     views give it that: views at the reference positions, clean, seen through the method's attention
-    groups, without point maps, adapters or domain tokens. Pictures are RGB renders or point maps, views
-    are of the picture's own domain.
+    groups, without point maps, adapters or domain tokens. Pictures are RGB renders or point maps,
+    views are of the picture's own domain.
     """
 
     config: BaseConfig
@@ -125,7 +127,8 @@ class BaseObjective:
 
 @dataclass
 class RefAny3DObjective:
-    """The published objective: MSE on both velocities at the same t, guidance 1 (METHOD fact 48)."""
+    """The published objective: MSE on both velocities at the same t, guidance 1 (METHOD fact
+    48)."""
 
     config: RefAny3DConfig
     model: Flux

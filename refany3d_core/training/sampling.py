@@ -1,4 +1,5 @@
-"""Sampling with the trainer's own transformer: the published schedule, Euler steps, image guidance."""
+"""Sampling with the trainer's own transformer: the published schedule, Euler steps, image
+guidance."""
 
 from __future__ import annotations
 

@@ -131,7 +131,8 @@ class Run:
 
     # Data
     def encode(self, model: Autoencoder, tokenizer: Tokenizer) -> None:
-        """Render and encode the training set and the watched held-out set, or read them from the run."""
+        """Render and encode the training set and the watched held-out set, or read them from the
+        run."""
         if self.data is not None:
             return
         one = dataclasses.replace(self.config.world, scenes=1, encode_seconds=0.0)
@@ -319,7 +320,8 @@ class Run:
 
 
 def within(config: Config, stages: list[str], seconds: float) -> Config:
-    """The configuration with the budgets of `stages` scaled down, if they must be, to sum to `seconds`."""
+    """The configuration with the budgets of `stages` scaled down, if they must be, to sum to
+    `seconds`."""
     parts = {"autoencoder": config.autoencoder, "base": config.base, **config.refany3d}
     wanted = sum(parts[s].seconds for s in stages)
     share = min(1.0, max(seconds, 1.0) / wanted) if wanted else 1.0

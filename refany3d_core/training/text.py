@@ -1,7 +1,7 @@
 """The small model's text encoder: a word-level vocabulary and a two-layer transformer.
 
-It stands in for T5 and CLIP of FLUX.1 at the scale of the procedural world; it knows the words of that
-world's captions and nothing else, other words are <unknown>.
+It stands in for T5 and CLIP of FLUX.1 at the scale of the procedural world; it knows the words of
+that world's captions and nothing else, other words are <unknown>.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ class TextEncoder(nn.Module):
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Context, and a pooled vector of zeros.
 
-        FLUX modulates the references by the pooled text too (METHOD fact 2); without it they depend on
-        the asset alone, and one pass over them serves all its scenes in training.
+        FLUX modulates the references by the pooled text too (METHOD fact 2); without it they depend
+        on the asset alone, and one pass over them serves all its scenes in training.
         """
         hidden = self.norm(self.layers(self.token(tokens) + self.position))
         return hidden, torch.zeros_like(hidden[:, 0])

@@ -1,8 +1,8 @@
 """A Flux transformer in plain torch that runs the dual-branch sequence and can be differentiated.
 
 Parameter names and shapes are those of the host's Flux (the original layout), so a state dict goes
-there and back unchanged; `host.transformer` is the same computation on the host's own blocks. Branches,
-positions, attention groups and adapters come from `method`.
+there and back unchanged; `host.transformer` is the same computation on the host's own blocks.
+Branches, positions, attention groups and adapters come from `method`.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ class Sequence:
         layout: where the branches lie.
         cos, sin: rotary table, float32 [layout.total, HEAD_WIDTH / 2].
         text_agnostic: the map target does not see the text.
-        isolated: views see only their own pair; False lets everything see everything (METHOD fact 7).
+        isolated: views see only their own pair; False lets everything see everything (METHOD fact
+            7).
     """
 
     layout: BranchLayout
@@ -190,8 +191,8 @@ def _linear(
 class ReferenceMemory:
     """Keys and values of references that were computed once, for several targets of each asset.
 
-    References that see only their own pair (METHOD fact 30, the published cache) depend neither on the
-    targets nor on their noise, so one pass over them serves `copies` targets.
+    References that see only their own pair (METHOD fact 30, the published cache) depend neither on
+    the targets nor on their noise, so one pass over them serves `copies` targets.
 
     Args:
         copies: targets of each asset, one after another in the batch of the targets.
@@ -207,7 +208,8 @@ class ReferenceMemory:
         self._layers.append((k, v))
 
     def read(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values [A * copies, heads, main, head_dim] with that layer's references behind."""
+        """Keys and values [A * copies, heads, main, head_dim] with that layer's references
+        behind."""
         kept = self._layers[self._next]
         self._next += 1
         spread = (x.repeat_interleave(self.copies, 0) for x in kept)
@@ -270,7 +272,8 @@ class Flux(nn.Module):
     def modulation_rows(
         self, t: Tensor, pooled: Tensor, guidance: Tensor, domain_tokens: Tensor | None
     ) -> Tensor:
-        """Modulation vectors of the five kinds of branches, [B, 5, hidden] (METHOD facts 2 and 3)."""
+        """Modulation vectors of the five kinds of branches, [B, 5, hidden] (METHOD facts 2 and
+        3)."""
         pooled = self.vector_in(pooled)
         noisy = self.time_in(sinusoid(t)) + self.guidance_in(sinusoid(guidance)) + pooled
         clean = self.time_in(sinusoid(torch.full_like(t, REFERENCE_TIMESTEP)))
@@ -306,7 +309,8 @@ class Flux(nn.Module):
             guidance: distilled guidance of text and targets, [B].
             deltas: adapters by path, None for the base alone.
             domain_tokens: [2, hidden], None for none.
-            memory: references that are not in the sequence; a sequence of references alone fills it.
+            memory: references that are not in the sequence; a sequence of references alone fills
+                it.
 
         Returns:
             [B, layout.targets, 64]; without targets in the sequence nothing of use, [B, 0, hidden].

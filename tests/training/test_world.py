@@ -1,4 +1,5 @@
-"""The procedural world's closed forms against the pack's own renderer, and the measures of fidelity."""
+"""The procedural world's closed forms against the pack's own renderer, and the measures of
+fidelity."""
 
 import numpy as np
 import pytest

@@ -1,7 +1,7 @@
 """Procedural assets: compounds of a few solids, each with a procedural texture.
 
-An asset is a pure function of (seed, split, index), so that a set is named by three numbers, any part
-of it can be made again anywhere, and a held-out asset can never be among the training assets.
+An asset is a pure function of (seed, split, index), so that a set is named by three numbers, any
+part of it can be made again anywhere, and a held-out asset can never be among the training assets.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class AssetTable:
         axis: int64 [N, MAX_PARTS], world axis that a frustum or a torus turns around.
         centre: float32 [N, MAX_PARTS, 3].
         half: float32 [N, MAX_PARTS, 3], half of the solid's extent along the world axes.
-        shape: float32 [N, MAX_PARTS], top radius over bottom radius of a frustum, tube radius over ring
-            radius of a torus.
+        shape: float32 [N, MAX_PARTS], top radius over bottom radius of a frustum, tube radius over
+            ring radius of a torus.
         texture: float32 [N, MAX_PARTS, TEXTURE_SIZE].
         extent: float32 [N, 3], half of the bounding box's sides.
     """
@@ -86,7 +86,8 @@ def box(centre: tuple, half: tuple) -> Part:
 def frustum(
     centre: tuple, radius: float, half_height: float, top: float = 1.0, axis: int = Y
 ) -> Part:
-    """A cylinder (top = 1), a cone (top = 0) or what is between; `top` is the ratio of the radii."""
+    """A cylinder (top = 1), a cone (top = 0) or what is between; `top` is the ratio of the
+    radii."""
     half = [radius] * 3
     half[axis] = half_height
     return Part(FRUSTUM, centre, tuple(half), axis, top)

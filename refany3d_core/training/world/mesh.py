@@ -20,7 +20,8 @@ def _grid(u_range: tuple[float, float], v_range: tuple[float, float]) -> tuple:
 
 
 def _patches(solid: int, shape: float) -> list[np.ndarray]:
-    """Vertices [(_GRID + 1)^2, 3] of the patches of a unit shape in its local frame (see `solids`)."""
+    """Vertices [(_GRID + 1)^2, 3] of the patches of a unit shape in its local frame (see
+    `solids`)."""
     turn = (0.0, 2 * np.pi)
     if solid == ELLIPSOID:
         a, b = _grid(turn, (-np.pi / 2, np.pi / 2))

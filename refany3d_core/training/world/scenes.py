@@ -239,7 +239,8 @@ def pixel_rays(axes: Tensor, resolution: int, shift: Tensor | None = None) -> Te
     Args:
         axes: camera axes [N, 3, 3].
         resolution: pixels of a side.
-        shift: [N, 2], how far the asset lies right of and above the picture's centre, half pictures.
+        shift: [N, 2], how far the asset lies right of and above the picture's centre, half
+            pictures.
     """
     ndc = (torch.arange(resolution, device=axes.device) + 0.5) * 2 / resolution - 1
     plane = torch.stack(torch.meshgrid(-ndc, ndc, indexing="ij"), -1).flip(-1).reshape(1, -1, 2)

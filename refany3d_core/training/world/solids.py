@@ -1,8 +1,9 @@
-"""Ray casting of procedural assets in batched torch: closed forms, and sphere tracing for the torus.
+"""Ray casting of procedural assets in batched torch: closed forms, and sphere tracing for the
+torus.
 
-Every solid is cast in a local frame in which it is a unit shape: the unit ball, the cube [-1, 1]^3, a
-frustum around y with bottom radius 1 at y = -1, a torus around y with outer radius 1. The ray parameter
-t is the same in both frames, so distances compare across solids.
+Every solid is cast in a local frame in which it is a unit shape: the unit ball, the cube [-1, 1]^3,
+a frustum around y with bottom radius 1 at y = -1, a torus around y with outer radius 1. The ray
+parameter t is the same in both frames, so distances compare across solids.
 """
 
 from __future__ import annotations
@@ -153,7 +154,8 @@ class Solids:
         self._order = put(order)
 
     def _to_local(self, solid: int, x: Tensor, point: bool) -> Tensor:
-        """World points or directions [B, R, 3] to the local frames of all slots of a kind, [M, R, 3]."""
+        """World points or directions [B, R, 3] to the local frames of all slots of a kind, [M, R,
+        3]."""
         asset, slot = self._groups[solid], self._slots[solid]
         x = x[asset]
         if point:
@@ -233,7 +235,8 @@ class Solids:
         return nearest, self._colour(slot, position)
 
     def point_map(self, hits: Hits) -> Tensor:
-        """Per-axis normalised positions (METHOD fact 38), white off the asset: [B, R, 3] in 0..1."""
+        """Per-axis normalised positions (METHOD fact 38), white off the asset: [B, R, 3] in
+        0..1."""
         extent = self.extent[:, None]
         value = (hits.position + extent) / (2 * extent)
         return torch.where(hits.mask[..., None], value.clamp(0, 1), 1.0)

@@ -3,9 +3,9 @@
     field_i(p) = bias_i + sum over k of amplitude_ik sin(w_ik . p + phase_ik)
     colour(p)  = mix(mix(c0, c1, step(field_0)), c2, step(field_1))
 
-One wave gives stripes, two give a checker (sin a sin b is a sum of two waves), three axis waves with a
-bias give dots, four oblique ones give blobs, one slow wave cuts the solid in halves. `step` is a
-logistic of fixed steepness, so that edges are a pixel or two wide at 128 px.
+One wave gives stripes, two give a checker (sin a sin b is a sum of two waves), three axis waves
+with a bias give dots, four oblique ones give blobs, one slow wave cuts the solid in halves. `step`
+is a logistic of fixed steepness, so that edges are a pixel or two wide at 128 px.
 """
 
 from __future__ import annotations
