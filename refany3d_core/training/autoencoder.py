@@ -62,8 +62,8 @@ class Autoencoder(nn.Module):
 
     The encoder is linear: the first 16 principal components of 8x8 patches (`fit`), which need no
     training. Only the decoder learns. `host_state_dict` writes the same map as convolutions of the
-    tiny     autoencoder: two space-to-depth steps, the projection, and an offset that carries signed values
-    through the ReLUs.
+    tiny autoencoder: two space-to-depth steps, the projection, and an offset that carries signed
+    values through the ReLUs.
     """
 
     projection: Tensor
@@ -87,8 +87,8 @@ class Autoencoder(nn.Module):
     def fit(self, pictures: Tensor) -> float:
         """Set the encoder to the principal components of uint8 pictures [B, 3, H, W].
 
-        Components are scaled to standard deviations that follow the fourth root of their own: nearly
-        white, so that all take part in the flow, with the coarse ones ahead of the fine ones.
+        Components are scaled to standard deviations that follow the fourth root of their own:
+        nearly white, so that all take part in the flow, with the coarse ahead of the fine.
 
         Returns:
             The share of the patches' variance that the 16 components hold.

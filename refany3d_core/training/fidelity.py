@@ -1,7 +1,7 @@
 """How faithful one generated picture and its point map are to the asset, measured directly.
 
 Nothing here knows how the picture was made: image, map and mesh are enough. Truth is the asset
-itself, looked up at the points that the map names and rendered from the camera that the map implies.
+itself, looked up at the points that the map names and rendered from the camera that it implies.
 """
 
 from __future__ import annotations

@@ -50,8 +50,8 @@ def pair_measures(rgb: Tensor, point_map: Tensor, assets: AssetTable) -> Mapping
     Returns:
         colour_error: mean |rgb - colour of the asset at the mapped point| inside the map's subject;
         colour_error_other: the same against another asset of the set; map_distance: mean distance
-        of mapped points to the asset's surface, in units of half its longest side; coverage: share of
-        the picture that is subject.
+        of mapped points to the asset's surface, in units of half its longest side; coverage: share
+        of the picture that is subject.
     """
     inside = (point_map.amin(1) < MAP_THRESHOLD).flatten(1)
     colour, values = (x.flatten(2).transpose(1, 2) for x in (rgb, point_map))
