@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -15,27 +17,37 @@ from torch import Tensor
 def save_tensors(
     path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write a safetensors file beside its place, flush it to disk, then move it there in one
-    step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
+    """Write a safetensors file beside its place, flush it to disk, then move it there in one step.
+
+    Raises:
+        ValueError: it cannot be written, on a full disk for one; what was there before stays.
+    """
     tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    save_file(tensors, part, dict(metadata or {}))
-    _settle(part, path)
+    with _written_aside(path) as part:
+        save_file(tensors, part, dict(metadata or {}))
 
 
 def save_json(path: Path, value: object) -> None:
     """Write JSON in the same way."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with _written_aside(path) as part:
+        part.write_text(json.dumps(value, indent=1))
+
+
+@contextmanager
+def _written_aside(path: Path) -> Iterator[Path]:
     part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(value, indent=1))
-    _settle(part, path)
-
-
-def _settle(part: Path, path: Path) -> None:
-    with open(part, "rb") as f:
-        os.fsync(f.fileno())
-    os.replace(part, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        with open(part, "rb") as f:
+            os.fsync(f.fileno())
+        os.replace(part, path)
+    except (OSError, SafetensorError) as e:
+        part.unlink(missing_ok=True)
+        raise ValueError(
+            f"{path.name} cannot be written ({e}); the file before it is as it was. Make room on "
+            "the disk and start the same command again: it goes on from the last checkpoint"
+        ) from e
 
 
 def load_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, Tensor]:

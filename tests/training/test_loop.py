@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import pytest
 import torch
+from safetensors import safe_open
 
-from refany3d_core.training.checkpoint import dequantise_rows, quantise_rows, save_tensors
+from refany3d_core.training.checkpoint import dequantise_rows, quantise_rows
 from refany3d_core.training.config import StageConfig, load_config
 from refany3d_core.training.loop import Loop
+
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def _loop(folder, steps):
@@ -48,18 +57,66 @@ def test_resumed_run_equals_an_uninterrupted_one(tmp_path):
     assert torch.equal(model.bias, expected.bias)
 
 
-def test_a_killed_write_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "x.safetensors"
-    save_tensors(path, {"a": torch.ones(2)})
+TRAINER = """
+import sys, torch
+from pathlib import Path
+from refany3d_core.training.config import StageConfig
+from refany3d_core.training.loop import Loop
+
+model = torch.nn.Linear(400, 400)
+step = lambda index: (model(torch.randn(2, 400)).square().mean(), {})
+config = StageConfig(steps=10**6, checkpoint_seconds=0.0, log_every=10**6)
+loop = Loop("line", config, {"model": model}, step, Path(sys.argv[1]))
+loop.resume()
+print(loop.done, flush=True)
+loop.run()
+"""
+
+
+def _start(folder: Path, before: str = "") -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-c", before + TRAINER, folder], cwd=ROOT, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def test_a_killed_process_leaves_a_checkpoint_that_loads(tmp_path):
+    done = []
+    for milliseconds in (0, 7, 23):  # somewhere in a step, a write or a rename
+        process = _start(tmp_path)
+        done.append(int(process.stdout.readline()))
+        path = tmp_path / "line.resume.safetensors"
+        limit = time.monotonic() + 60
+        while not path.exists() and time.monotonic() < limit:
+            time.sleep(0.01)
+        time.sleep(0.2 + milliseconds / 1000)
+        process.kill()
+        process.communicate()
+        with safe_open(path, "pt") as f:
+            saved = int(f.metadata()["step"])
+            assert f.get_tensor("parameter.model.weight").isfinite().all()
+        assert saved > done[-1]
+    assert done == sorted(set(done))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="file size limits are a Unix thing")
+def test_a_full_disk_is_said_and_leaves_the_last_checkpoint(tmp_path):
+    first = _start(tmp_path)
+    path = tmp_path / "line.resume.safetensors"
+    while not path.exists():
+        time.sleep(0.01)
+    first.kill()
+    first.communicate()
     before = path.read_bytes()
-
-    def killed(*args):
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr("os.replace", killed)
-    with pytest.raises(OSError):
-        save_tensors(path, {"a": torch.zeros(2)})
+    limited = f"""
+import resource, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, ({len(before) // 2}, {len(before) // 2}))
+"""
+    _, errors = _start(tmp_path, limited).communicate(timeout=60)
+    assert "line.resume.safetensors cannot be written" in errors
     assert path.read_bytes() == before
+    assert not list(tmp_path.glob("*.part"))
 
 
 def test_a_loss_that_is_not_finite_is_named(tmp_path):
