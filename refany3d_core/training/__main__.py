@@ -91,6 +91,26 @@ def _evaluate(args: argparse.Namespace) -> None:
     print(evaluate.table(columns))
 
 
+def _build(args: argparse.Namespace) -> None:
+    from .shards import build
+
+    config = _overridden(args.config, args.set)
+    meshes = Path(args.meshes) if args.meshes else None
+    paths = build(config.world, Path(args.output), args.split, meshes, args.workers)
+    print(f"{len(paths)} shards in {args.output}")
+
+
+def _add_build(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser("build", help="write a training set to disk, as shards")
+    command.add_argument("config", help="a TOML file; its [world] says what is made")
+    command.add_argument("--output", required=True, help="folder of the shards; finished ones stay")
+    command.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
+    command.add_argument("--split", default="train", choices=("train", "held_out"))
+    command.add_argument("--meshes", default="", help="a folder of meshes to use as assets")
+    command.add_argument("--workers", type=int, default=1, help="processes")
+    command.set_defaults(call=_build)
+
+
 def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser("evaluate", help="measure a trained variant, or given pictures")
     command.add_argument("config", nargs="?", help="the TOML file of the run")
@@ -132,6 +152,7 @@ def main() -> int:
     )
     train.add_argument("--device", default="", help="such as cuda or cpu; CUDA when there is one")
     train.set_defaults(call=_train)
+    _add_build(commands)
     _add_evaluate(commands)
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)

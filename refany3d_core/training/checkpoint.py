@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -53,6 +53,12 @@ def _written_aside(path: Path) -> Iterator[Path]:
 def load_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, Tensor]:
     """Read a safetensors file."""
     return load_file(path, device=str(device))
+
+
+def load_metadata(path: Path) -> dict[str, str]:
+    """The metadata of a safetensors file."""
+    with safe_open(path, "pt") as f:
+        return f.metadata() or {}
 
 
 def quantise_rows(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

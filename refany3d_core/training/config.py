@@ -35,6 +35,19 @@ class WorldConfig:
 
 
 @dataclass(frozen=True)
+class DatasetConfig:
+    """A training set on disk, instead of the procedural world rendered in memory.
+
+    Attributes:
+        path: folder of shards that `build` wrote, or of the published layout (meta_data.json).
+        skip_faulty: leave faulty records of the published layout out, with a warning.
+    """
+
+    path: str = ""
+    skip_faulty: bool = False
+
+
+@dataclass(frozen=True)
 class StageConfig:
     """How one stage is trained: it ends after `steps` or `seconds`, whichever comes first.
 
@@ -155,6 +168,7 @@ class Config:
     compile: bool = False
     cpu_bfloat16: bool = False
     world: WorldConfig = field(default_factory=WorldConfig)
+    dataset: DatasetConfig | None = None
     autoencoder: AutoencoderConfig | None = None
     base: BaseConfig | None = None
     refany3d: Mapping[str, RefAny3DConfig] = field(default_factory=dict)
@@ -208,7 +222,12 @@ def load_config(path: str | Path, values: Mapping[str, Any] | None = None) -> Co
         ValueError: a setting is unknown or has the wrong type; the message names it.
     """
     values = dict(read_toml(path) if values is None else values)
-    tables = {"world": WorldConfig, "autoencoder": AutoencoderConfig, "base": BaseConfig}
+    tables = {
+        "world": WorldConfig,
+        "dataset": DatasetConfig,
+        "autoencoder": AutoencoderConfig,
+        "base": BaseConfig,
+    }
     for name, cls in tables.items():
         if name in values:
             values[name] = _build(cls, values[name], f"{path} [{name}]")

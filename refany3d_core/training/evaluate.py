@@ -22,8 +22,9 @@ from ..pointmap.consistency import SurfaceColors
 from .adapters import Adapters
 from .autoencoder import Autoencoder
 from .checkpoint import dequantise_rows, load_tensors, save_json
+from .dataset import scenes_of, world_source
 from .fidelity import measure
-from .latents import encode_world, scenes_of
+from .latents import encode_triplets
 from .learned_measures import Similarity
 from .monitor import decode_tokens, save_grid
 from .objectives import variant_sequence
@@ -116,7 +117,7 @@ def captions_of(run: Run, count: int) -> list[str]:
     captions: list[str] = []
     for start in range(0, count, world.chunk):
         part = held_out[slice(start, start + world.chunk)]
-        captions += scenes_of(world, "held_out", start, len(part)).captions(part)
+        captions += scenes_of(world, "held_out", start, len(part)).captions(part.names())
     return captions
 
 
@@ -136,9 +137,8 @@ def generate(run: Run, settings: Settings) -> Tensor:
     held_out = make_assets(run.config.world.seed, "held_out", settings.count)
     views = settings.views or run.config.world.views
     world = dataclasses.replace(run.config.world, scenes=1, views=views, encode_seconds=0.0)
-    data = encode_world(
-        world, held_out, "held_out", autoencoder, tokenizer, run.device, run.dtype
-    )
+    source = world_source(world, held_out, "held_out", run.device)
+    data = encode_triplets(source, autoencoder, tokenizer, run.device, run.dtype)
     references = data.views.float()
     if settings.references == "wrong":
         references = references.roll(1, 0)
@@ -263,8 +263,7 @@ def evaluate_variant(
     }
     name = "_".join([settings.variant, *(f"{k}-{v}" for k, v in changed.items() if k != "variant")])
     write(rows, folder, name)
-    shown = pictures[:16].transpose(0, 1).reshape(4, 8, *pictures.shape[2:])
-    save_grid(folder / f"{name}.png", shown)
+    save_grid(folder / f"{name}.png", pictures[:12].transpose(0, 1))
     return summary(rows)
 
 

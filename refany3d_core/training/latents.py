@@ -12,11 +12,12 @@ from torch import Tensor
 
 from .autoencoder import Autoencoder
 from .config import WorldConfig
+from .dataset import Source
 from .text import Tokenizer
 from .transformer import pack
-from .world.assets import AssetTable, make_assets
+from .world.assets import make_assets
 from .world.render import render_targets, render_views
-from .world.scenes import MAP_TEMPLATE, SceneTable, random_scenes
+from .world.scenes import MAP_TEMPLATE, random_scenes
 
 log = logging.getLogger(__name__)
 
@@ -50,53 +51,48 @@ def encode_pictures(model: Autoencoder, pictures: Tensor) -> Tensor:
     return latents.reshape(*pictures.shape[:-3], *latents.shape[-2:])
 
 
-def scenes_of(config: WorldConfig, split: str, start: int, count: int) -> SceneTable:
-    """count * config.scenes scenes, those of one asset one after another."""
-    held_out = int(split == "held_out")
-    rng = np.random.default_rng([config.seed, 1000 + held_out, start])
-    return random_scenes(rng, count * config.scenes)
-
-
 @torch.no_grad()
-def encode_world(
-    config: WorldConfig,
-    assets: AssetTable,
-    split: str,
+def encode_triplets(
+    source: Source,
     model: Autoencoder,
     tokenizer: Tokenizer,
     device: torch.device,
     dtype: torch.dtype,
+    seconds: float = 0.0,
 ) -> TripletTokens:
-    """Render and encode all triplets of the assets, chunk by chunk."""
-    views, targets, captions = [], [], []
-    began = time.monotonic()
-    for start in range(0, len(assets), config.chunk):
+    """Encode all triplets of a source, chunk by chunk.
+
+    Args:
+        source: the pictures.
+        model: the autoencoder.
+        tokenizer: for the captions.
+        device: where the tokens are kept.
+        dtype: of the tokens.
+        seconds: stop after that long, with what there is; 0 for no limit.
+
+    Raises:
+        ValueError: the source is empty.
+    """
+    views, targets, captions, maps = [], [], [], []
+    began, side = time.monotonic(), 0
+    for chunk in source:
+        side = chunk.views.shape[-1]
+        views.append(encode_pictures(model, chunk.views.to(device)).to(dtype))
+        targets.append(encode_pictures(model, chunk.targets.to(device)).to(dtype))
+        captions += [[tokenizer(c) for c in scenes] for scenes in chunk.captions]
+        maps += [tokenizer(MAP_TEMPLATE.format(kind=kind)) for kind in chunk.kinds]
         if device.type == "cuda":
             torch.cuda.synchronize()  # so that the clock tells the truth
-        if config.encode_seconds and start and time.monotonic() - began > config.encode_seconds:
-            log.warning("encoded %d of %d assets in the time allowed", start, len(assets))
-            assets = assets[slice(start)]
+        if seconds and time.monotonic() - began > seconds:
+            log.warning("encoded %d assets in the time allowed", len(captions))
             break
-        part = assets[slice(start, start + config.chunk)]
-        scenes = scenes_of(config, split, start, len(part))
-        repeated = part[np.repeat(np.arange(len(part)), config.scenes)]
-        pictures = render_views(part, config.views, config.resolution, device)
-        both = torch.stack([pictures.rgb, pictures.point_map], 1)
-        views.append(encode_pictures(model, both).to(dtype))
-        encoded = []
-        for i in range(0, len(repeated), config.chunk):
-            rows = slice(i, i + config.chunk)
-            pictures = render_targets(repeated[rows], scenes[rows], config.resolution, device)
-            both = torch.stack([pictures.rgb, pictures.point_map], 1)
-            encoded.append(encode_pictures(model, both).to(dtype))
-        targets.append(torch.cat(encoded).unflatten(0, (len(part), config.scenes)))
-        captions += [tokenizer(c) for c in scenes.captions(repeated)]
-    black = torch.zeros(3, config.resolution, config.resolution, dtype=torch.uint8, device=device)
-    maps = [tokenizer(MAP_TEMPLATE.format(kind=assets.name(i))) for i in range(len(assets))]
+    if not views:
+        raise ValueError("the training set is empty")
+    black = torch.zeros(3, side, side, dtype=torch.uint8, device=device)
     return TripletTokens(
         torch.cat(views),
         torch.cat(targets),
-        torch.tensor(captions, device=device).unflatten(0, (len(assets), config.scenes)),
+        torch.tensor(captions, device=device),
         torch.tensor(maps, device=device),
         torch.tensor(tokenizer(""), device=device),
         encode_pictures(model, black).to(dtype),

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .checkpoint import load_tensors, save_json, save_tensors
+from .checkpoint import load_metadata, load_tensors, save_json, save_tensors
 from .config import StageConfig
 
 log = logging.getLogger(__name__)
@@ -174,11 +174,7 @@ class Loop:
         """Go on from a saved file, if there is one; True if there was."""
         if not self._resume_path.exists():
             return False
-        from safetensors import safe_open
-
-        with safe_open(self._resume_path, "pt") as f:
-            metadata = f.metadata()
-        tensors = load_tensors(self._resume_path)
+        metadata, tensors = load_metadata(self._resume_path), load_tensors(self._resume_path)
         with torch.no_grad():
             for i, (n, p) in enumerate(self.named):
                 p.copy_(tensors[f"parameter.{n}"])

@@ -14,16 +14,25 @@ from torch import Tensor
 
 from .adapters import Adapters
 from .autoencoder import DOWNSCALE, Autoencoder, random_crop, reconstruction_loss
-from .checkpoint import dequantise_rows, load_tensors, quantise_rows, save_json, save_tensors
-from .config import Config, RefAny3DConfig, WorldConfig, flat
-from .latents import TripletTokens, encode_world, picture_pool
+from .checkpoint import (
+    dequantise_rows,
+    load_metadata,
+    load_tensors,
+    quantise_rows,
+    save_json,
+    save_tensors,
+)
+from .config import Config, RefAny3DConfig, flat
+from .dataset import Source, world_source
+from .disk import Dataset
+from .latents import TripletTokens, encode_triplets, picture_pool
 from .loop import Loop
 from .monitor import decode_tokens, pair_measures, save_grid
 from .objectives import BaseObjective, RefAny3DObjective
 from .sampling import sample_pair, sample_picture
 from .text import LENGTH, TextEncoder, Tokenizer, world_vocabulary
 from .transformer import PATCH, Flux, FluxShape, make_sequence
-from .world.assets import AssetTable, make_assets
+from .world.assets import make_assets
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +56,7 @@ class Run:
     def __init__(self, config: Config, folder: Path, device: torch.device) -> None:
         self.config, self.folder, self.device = config, folder, device
         self.started = time.monotonic()
+        self.dataset = Dataset(config.dataset, config.world) if config.dataset else None
         world = config.world
         tokens = world.resolution // (DOWNSCALE * PATCH)
         self.grid = (tokens, tokens)
@@ -102,7 +112,10 @@ class Run:
 
     def _train_autoencoder(self, model: Autoencoder, encoder: Path) -> None:
         config = self.config.autoencoder
-        pool = picture_pool(self.config.world, config.pool, self.device)
+        if self.dataset is None:
+            pool = picture_pool(self.config.world, config.pool, self.device)
+        else:
+            pool = self.dataset.pictures(config.pool).to(self.device)
         self._say("rendered %d pictures", len(pool))
         if encoder.exists():
             model.load_state_dict(load_tensors(encoder), strict=False)
@@ -135,35 +148,44 @@ class Run:
         run."""
         if self.data is not None:
             return
-        one = dataclasses.replace(self.config.world, scenes=1, encode_seconds=0.0)
-        self.data, self.held_out_data = (
-            self._encoded(world, assets, split, model, tokenizer)
-            for world, assets, split in (
-                (self.config.world, self.assets, "train"),
-                (one, self.held_out, "held_out"),
-            )
-        )
+        self.data = self._encoded("train", model, tokenizer)
+        self.held_out_data = self._encoded("held_out", model, tokenizer)
         self._say("%d triplets", self.data.targets.shape[0] * self.data.targets.shape[1])
 
-    def _encoded(
-        self,
-        world: WorldConfig,
-        assets: AssetTable,
-        split: str,
-        model: Autoencoder,
-        tokenizer: Tokenizer,
-    ) -> TripletTokens:
-        path = self.folder / f"{split}.tokens.safetensors"
+    def source(self, split: str) -> Source:
+        """The training set's pictures: rendered now, or read from the dataset."""
+        if self.dataset is not None:
+            return self.dataset.source(split)
+        world = self.config.world
+        if split == "train":
+            return world_source(world, self.assets, split, self.device)
+        one = dataclasses.replace(world, scenes=1)
+        return world_source(one, self.held_out, split, self.device)
+
+    def tokenizer(self) -> Tokenizer:
+        """The text encoder's, or before there is one, that of the training set's captions."""
+        path = self.folder / "text_encoder.safetensors"
         if path.exists():
+            return Tokenizer(json.loads(load_metadata(path)["vocabulary"]))
+        return Tokenizer(world_vocabulary(self.dataset.texts() if self.dataset else ()))
+
+    def _encoded(self, split: str, model: Autoencoder, tokenizer: Tokenizer) -> TripletTokens:
+        world, dataset = self.config.world, self.config.dataset
+        path = self.folder / f"{split}.tokens.safetensors"
+        made_of = json.dumps([flat(world), flat(dataset) if dataset else None])
+        if path.exists() and load_metadata(path).get("made_of") == made_of:
             return TripletTokens(**load_tensors(path, self.device))
+        seconds = world.encode_seconds if split == "train" else 0.0
         with self.autocast():
-            data = encode_world(world, assets, split, model, tokenizer, self.device, self.dtype)
-        save_tensors(path, vars(data))
+            data = encode_triplets(
+                self.source(split), model, tokenizer, self.device, self.dtype, seconds
+            )
+        save_tensors(path, vars(data), {"made_of": made_of})
         return data
 
     def prepare_data(self) -> None:
         """Encode the sets now, so that the budgets that follow know what time is left."""
-        self.encode(self.autoencoder(train=False), Tokenizer(world_vocabulary()))
+        self.encode(self.autoencoder(train=False), self.tokenizer())
 
     # Stage 1b
     def base(self, autoencoder: Autoencoder, train: bool) -> tuple[Flux, TextEncoder, Tokenizer]:
@@ -172,7 +194,7 @@ class Run:
         if config is None:
             raise ValueError("the configuration has no [base]: its sizes are needed")
         path, text_path = self.folder / "base.safetensors", self.folder / "text_encoder.safetensors"
-        tokenizer = Tokenizer(world_vocabulary())
+        tokenizer = self.tokenizer()
         shape = FluxShape(
             config.hidden,
             config.double_blocks,
@@ -221,7 +243,8 @@ class Run:
         noise = torch.randn(24, *data.black.shape, device=self.device, generator=generator)
 
         def show(name: str) -> None:
-            captions = torch.cat([data.captions[:16, 0], data.map_captions[16:24]])
+            rows = torch.arange(24, device=self.device) % len(data.captions)
+            captions = torch.cat([data.captions[rows[:16], 0], data.map_captions[rows[16:]]])
             with torch.no_grad(), self.autocast(), model.plain_blocks():
                 context, pooled = text(captions)
                 tokens = sample_picture(model, sequence, context, pooled, noise, SAMPLE_STEPS)
@@ -282,7 +305,11 @@ class Run:
         autoencoder: Autoencoder,
     ) -> None:
         """Sample the held-out assets, write a grid and a line of measures."""
-        data, count = self.held_out_data, len(self.held_out)
+        data = self.held_out_data
+        data = dataclasses.replace(
+            data, **{k: getattr(data, k)[:HELD_OUT] for k in ("views", "targets", "captions")}
+        )
+        count = len(data.views)
         generator = torch.Generator(self.device).manual_seed(0)
         noise = torch.randn(count, 2, *data.black.shape, device=self.device, generator=generator)
         measures: dict[str, float] = {}
@@ -311,7 +338,7 @@ class Run:
                 t = torch.linspace(0.05, 0.95, count, device=self.device)
                 _, losses = objective.loss(data.targets[:, 0], references, data.captions[:, 0], t)
                 measures |= {f"{part}_{key}": float(v) for part, v in losses.items()}
-        if config.point_maps:
+        if config.point_maps and self.dataset is None:
             measures |= pair_measures(pictures[:, 0], pictures[:, 1], self.held_out)
         rows = torch.cat([pictures[:GRID_ROWS], truth, views], 1)
         save_grid(self.folder / "samples" / f"{name}_{step}.png", rows)

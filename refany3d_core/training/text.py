@@ -7,6 +7,7 @@ that world's captions and nothing else, other words are <unknown>.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -25,11 +26,11 @@ def words(text: str) -> list[str]:
     return _WORD.findall(text.lower())
 
 
-def world_vocabulary() -> list[str]:
-    """Special tokens, then every word of the world's captions, sorted."""
+def world_vocabulary(texts: Iterable[str] = ()) -> list[str]:
+    """Special tokens, then every word of the world's captions and of further texts, sorted."""
     names = [k for k, _ in KINDS] + [m for m, _ in (*FLOORS, *BACKDROPS)]
     templates = [t.replace("{", " ").replace("}", " ") for t in (*TEMPLATES, MAP_TEMPLATE)]
-    found = {w for text in (*names, *templates) for w in words(text)} - {
+    found = {w for text in (*names, *templates, *texts) for w in words(text)} - {
         "kind",
         "floor",
         "backdrop",

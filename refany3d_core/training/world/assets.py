@@ -59,6 +59,10 @@ class AssetTable:
     def __getitem__(self, rows: slice | np.ndarray) -> AssetTable:
         return AssetTable(*(getattr(self, f.name)[rows] for f in fields(self)))
 
+    def names(self) -> list[str]:
+        """The word for each asset's kind, as captions use it."""
+        return [KINDS[kind][0] for kind in self.kind]
+
     def name(self, row: int) -> str:
         """The word for an asset's kind, as captions use it."""
         return KINDS[self.kind[row]][0]

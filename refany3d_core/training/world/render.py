@@ -78,7 +78,7 @@ def render_targets(
     solids = Solids(assets, device)
     camera = Camera(scenes, resolution, device)
     hits = solids.cast(camera.eye, camera.direction)
-    behind = background(scenes, solids, camera)
+    behind = background(scenes, solids.extent, camera)
     rgb = torch.where(hits.mask[..., None], shade(hits), behind)
     return Pictures(
         _image(rgb, resolution),

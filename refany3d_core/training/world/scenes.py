@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .assets import AssetTable
-from .solids import Hits, Solids
+from .solids import Hits
 
 FIELD_OF_VIEW = math.radians(45)
 """The published camera's vertical field of view (METHOD fact 37)."""
@@ -193,11 +192,11 @@ class SceneTable:
     def __getitem__(self, rows: slice | np.ndarray) -> SceneTable:
         return SceneTable(*(getattr(self, f.name)[rows] for f in fields(self)))
 
-    def captions(self, assets: AssetTable) -> list[str]:
-        """One caption a scene; row i of `assets` is the asset in scene i."""
+    def captions(self, kinds: list[str]) -> list[str]:
+        """One caption a scene, of the kind of asset in it."""
         return [
-            TEMPLATES[t].format(kind=assets.name(i), floor=FLOORS[f][0], backdrop=BACKDROPS[b][0])
-            for i, (t, f, b) in enumerate(zip(self.template, self.floor, self.backdrop))
+            TEMPLATES[t].format(kind=kind, floor=FLOORS[f][0], backdrop=BACKDROPS[b][0])
+            for kind, t, f, b in zip(kinds, self.template, self.floor, self.backdrop)
         ]
 
 
@@ -253,7 +252,14 @@ def pixel_rays(axes: Tensor, resolution: int, shift: Tensor | None = None) -> Te
 
 
 class Camera:
-    """The cameras of a scene table on a device: eyes [N, 1, 3] and rays [N, resolution^2, 3]."""
+    """The cameras of a scene table on a device.
+
+    Attributes:
+        eye: [N, 1, 3].
+        axes: [N, 3, 3], rows right, up, backward.
+        direction: rays [N, resolution^2, 3].
+        forward: [N, 3].
+    """
 
     def __init__(self, scenes: SceneTable, resolution: int, device: torch.device | str) -> None:
         put = lambda x: torch.from_numpy(x).to(device, non_blocking=True)
@@ -261,17 +267,23 @@ class Camera:
         roll = put(scenes.roll)[:, None]
         right, up = axes[:, 0], axes[:, 1]
         turned = [roll.cos() * right + roll.sin() * up, roll.cos() * up - roll.sin() * right]
-        axes = torch.stack([*turned, axes[:, 2]], 1)
+        self.axes = axes = torch.stack([*turned, axes[:, 2]], 1)
         self.eye = eye[:, None]
         self.direction = pixel_rays(axes, resolution, put(scenes.shift))
         self.forward = -axes[:, 2]
 
 
-def background(scenes: SceneTable, solids: Solids, camera: Camera) -> Tensor:
-    """Floor and backdrop along the camera's rays, RGB in 0..1, [N, R, 3]."""
+def background(scenes: SceneTable, extent: Tensor, camera: Camera) -> Tensor:
+    """Floor and backdrop along the camera's rays, RGB in 0..1, [N, R, 3].
+
+    Args:
+        scenes: N scenes.
+        extent: half the sides of the assets' boxes [N, 3]: they stand on the floor.
+        camera: the scenes' cameras.
+    """
     device = camera.direction.device
     d = torch.nn.functional.normalize(camera.direction, dim=-1)
-    ground = -solids.extent[:, None, 1]
+    ground = -extent[:, None, 1]
     t = (ground - camera.eye[..., 1]) / torch.where(d[..., 1] < -1e-4, d[..., 1], -1e-4)
     hit = camera.eye + t[..., None] * d
     turn = torch.from_numpy(scenes.turn).to(device)[:, None]
@@ -300,7 +312,7 @@ def background(scenes: SceneTable, solids: Solids, camera: Camera) -> Tensor:
     ]  # far floor turns plain, so that it does not alias
     mean = floor_colour.mean(1, keepdim=True)
     floor_colour = floor_colour + (mean - floor_colour) * fade
-    spread = solids.extent[:, None, [0, 2]].clamp_min(0.3)
+    spread = extent[:, None, [0, 2]].clamp_min(0.3)
     near = ((torch.stack([x, z], -1) / spread) ** 2).sum(-1)
     floor_colour = floor_colour * (1 - 0.5 * torch.exp(-1.2 * near))[..., None]
     return torch.where((d[..., 1] < 0)[..., None], floor_colour, wall_colour).clamp(0, 1)
