@@ -1,4 +1,4 @@
-"""Mesh files in ComfyUI's input folder."""
+"""Mesh files in ComfyUI's input folder, and the examples that come with the pack."""
 
 from pathlib import Path
 
@@ -7,20 +7,23 @@ import folder_paths
 from ..refany3d_core.asset import FORMATS
 
 MESH_FOLDER = "3d"
+EXAMPLES = Path(__file__).resolve().parent.parent / "assets"
+EXAMPLE_PREFIX = "examples/"
 
 
 def mesh_files() -> list[str]:
-    """Meshes below input/3d, relative to input, as core's Load 3D names them."""
+    """Meshes below input/3d, relative to input, as core's Load 3D names them; then our examples."""
     root = Path(folder_paths.get_input_directory())
-    return sorted(
+    own = sorted(
         file.relative_to(root).as_posix()
         for file in (root / MESH_FOLDER).rglob("*")
         if file.suffix.lower().lstrip(".") in FORMATS
     )
+    return own + sorted(EXAMPLE_PREFIX + file.name for file in EXAMPLES.glob("*.glb"))
 
 
 def mesh_path(name: str) -> Path:
-    """The file of a combo value: relative to input, or to input/3d.
+    """The file of a combo value: relative to input, or to input/3d, or an example of the pack.
 
     Raises:
         ValueError: no such file, or outside of ComfyUI's folders.
@@ -35,6 +38,9 @@ def mesh_path(name: str) -> Path:
         path = Path(folder, plain).resolve()
         if path.is_file() and path.is_relative_to(Path(folder).resolve()):
             return path
+    example = EXAMPLES / name.removeprefix(EXAMPLE_PREFIX)
+    if name.startswith(EXAMPLE_PREFIX) and example.is_file() and example.parent == EXAMPLES:
+        return example
     raise ValueError(
         f"Load Mesh: mesh_file {name!r} is not in ComfyUI's input folder; upload it, or put it "
         "into input/3d and refresh the page"

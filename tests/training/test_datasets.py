@@ -204,5 +204,5 @@ def test_commands_build_train_and_evaluate(tmp_path):
                  "--references", "right,none", "--matches")  # fmt: skip
     assert judged.returncode == 0, judged.stderr
     assert "| full, right references | full, none references |" in judged.stdout
-    rows = (output / "evaluation" / "full.csv").read_text().splitlines()
+    rows = (output / "evaluation" / "full_count-2_steps-2.csv").read_text().splitlines()
     assert len(rows) == 3 and "matches" in rows[0]

@@ -15,7 +15,6 @@ from refany3d_core.training.checkpoint import dequantise_rows, quantise_rows
 from refany3d_core.training.config import StageConfig, load_config
 from refany3d_core.training.loop import Loop
 
-
 ROOT = Path(__file__).resolve().parents[2]
 
 
