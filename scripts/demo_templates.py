@@ -192,6 +192,7 @@ def camera_and_check() -> dict:
         "report": node("PreviewAny", 2470, 300, 300, 240, title="Scores"),
         "camera": node("RefAny3D_CameraFromPointMap", 2470, 620, 300, 300),
         "matrix": node("PreviewAny", 2470, 980, 300, 200, title="Camera matrix"),
+        "viewer": node("Preview3D", 2820, 1170, 300, 400, title="The mesh from that camera"),
         "cloud": node("RefAny3D_PointCloud", 2180, 620, 240, 130),
         "ply": node("SaveGLB", 2180, 820, 240, 300, title="Save point cloud",
                     widgets={"filename_prefix": "RefAny3D/points"}),
@@ -221,6 +222,8 @@ def camera_and_check() -> dict:
         ("check", "best_point_map", "camera", "point_map"),
         ("mesh", "mesh", "camera", "mesh"),
         ("camera", "matrix", "matrix", "source"),
+        ("mesh", "model_3d", "viewer", "model_file"),
+        ("camera", "camera_info", "viewer", "camera_info"),
         ("check", "best_image", "cloud", "image"),
         ("check", "best_point_map", "cloud", "point_map"),
         ("mesh", "mesh", "cloud", "mesh"),
@@ -229,7 +232,7 @@ def camera_and_check() -> dict:
     groups = [
         ("A mesh, seen from four sides", [430, 250, 1010, 860], GREEN),
         ("Four pictures", [1470, -80, 670, 540], BLUE),
-        ("Compare, and find the camera", [2170, -80, 960, 1280], BROWN),
+        ("Compare, and find the camera", [2170, -80, 960, 1680], BROWN),
     ]
     return {"nodes": nodes, "links": links, "groups": groups}
 

@@ -14,6 +14,9 @@ pytestmark = [pytest.mark.server, pytest.mark.browser]
 
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
 NAMES = ["refany3d_flux_dev", "refany3d_advanced"]
+DEMOS = ["refany3d_demo", "refany3d_lock_pose", "refany3d_camera_and_check",
+         "refany3d_saved_reference"]  # fmt: skip
+ALL = [*NAMES, *DEMOS, "refany3d_to_3d"]
 SMALL = {
     "RefAny3D_RenderViews": {"views": 2, "resolution": 128},
     "RefAny3D_Sampler": {"width": 128, "height": 128, "steps": 2},
@@ -53,6 +56,15 @@ for (const node of app.graph.nodes)
 """
 # The Run button: found by what it does, since its look changes between versions of the page.
 PRESS_RUN = "await app.extensionManager.command.execute('Comfy.QueuePrompt'); return true;"
+QUEUE_EMPTY = """
+const queue = await (await fetch('/queue')).json();
+return queue.queue_running.length + queue.queue_pending.length === 0;
+"""
+DEMO_PICTURES_SHOWN = """
+const saved = app.graph.nodes.filter(n => n.type === 'SaveImage');
+return saved.length > 0 && saved.every(
+  n => n.imgs?.length && n.imgs.every(i => i.complete && i.naturalWidth === 96));
+"""
 PICTURES_SHOWN = """
 const saved = app.graph.nodes.filter(n => n.type === 'SaveImage');
 return saved.length === 2 && saved.every(
@@ -75,7 +87,7 @@ def page(server):
 
 def pretend_models(folder: Path) -> None:
     """Empty files with the real names, so that the page marks no node for a missing model."""
-    for name in NAMES:
+    for name in ALL:
         for node in saved(name)["nodes"]:
             for model in node["properties"].get("models", []):
                 file = folder / model["directory"] / model["name"]
@@ -89,13 +101,19 @@ def template(request, page):
     return request.param
 
 
+@pytest.fixture(params=ALL)
+def any_template(request, page):
+    page.open_template(request.param, "refany3d")
+    return request.param
+
+
 def saved(name: str) -> dict:
     return json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def test_a_template_opens_whole(page, template):
+def test_a_template_opens_whole(page, any_template):
     assert page.run(FAULTS) == []
-    workflow = saved(template)
+    workflow = saved(any_template)
     counts = page.run("return [app.graph.nodes.length, [...app.graph.links.values()].length];")
     assert counts == [len(workflow["nodes"]), len(workflow["links"])]
 
@@ -136,10 +154,29 @@ def test_a_template_runs_from_the_page(page, server, template, artifacts):
     assert severe == []
 
 
-def test_the_page_and_our_reader_give_the_same_graph(page, server, template):
+@pytest.mark.parametrize("name", DEMOS)
+def test_a_demo_template_runs_from_the_page(page, name, artifacts):
+    """As it is but for fewer steps: the bundled model, the bundled mesh, no file of the user."""
+    page.open_template(name, "refany3d")
+    few = {"RefAny3D_Sampler": {"steps": 8}, "KSampler": {"steps": 8}}
+    page.run(SET_WIDGETS, few)
+    page.errors()
+    page.run(PRESS_RUN)
+    if name == "refany3d_saved_reference":  # the lower part finds what the upper part saved
+        page.wait_until(QUEUE_EMPTY, seconds=240)
+        page.run(PRESS_RUN)
+    try:
+        page.wait_until(DEMO_PICTURES_SHOWN, seconds=240)
+    finally:
+        page.fit()
+        page.screenshot(artifacts / f"{name}.png")
+    assert [text for text in page.errors() if "refany3d" in text.lower()] == []
+
+
+def test_the_page_and_our_reader_give_the_same_graph(page, server, any_template):
     """scripts/graph.py converts a saved file as `app.graphToPrompt()` does."""
     theirs = page.run("return (await app.graphToPrompt()).output;")
-    ours = to_api(saved(template), server.get("/object_info"))
+    ours = to_api(saved(any_template), server.get("/object_info"))
     assert {key: node["inputs"] for key, node in theirs.items()} == {
         key: node["inputs"] for key, node in ours.items()
     }

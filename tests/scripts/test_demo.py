@@ -35,16 +35,19 @@ def test_the_demo_leaves_the_pictures_that_it_names(tmp_path):
     assert result.returncode == 0, result.stderr
     named = [Path(line.strip()) for line in re.findall(r"^  \S.*\.png$", result.stdout, re.M)]
     try:
-        kinds = {re.sub(r"_\d+_\.png$", "", file.name) for file in named}
-        assert kinds == {"image", "point_map", "views", "view_point_maps"}
+        kinds = {re.sub(r"(_\d+_)?\.png$", "", file.name) for file in named}
+        assert kinds == {
+            "demo", "demo_point_map", "demo_views", "demo_view_point_maps", "contact_sheet",
+        }  # fmt: skip
         assert all(ROOT / "output" in file.parents for file in named)
         pictures = {file: np.asarray(Image.open(file).convert("RGB")) for file in named}
-        assert len(pictures) == 2 + 2 * 8
-        views = [p for file, p in pictures.items() if file.name.startswith("views")]
-        # The cow: white around, and neither empty nor the same from two sides.
+        assert len(pictures) == 2 + 2 * 4 + 1
+        views = [p for file, p in pictures.items() if file.name.startswith("demo_views")]
+        # The hut: white around, and neither empty nor the same from two sides.
         assert all((view[0] == 255).all() and view.std() > 10 for view in views)
         assert not np.array_equal(views[0], views[1])
-        assert "untrained stand-in weights" in result.stdout
+        sheet = next(p for file, p in pictures.items() if file.name == "contact_sheet.png")
+        assert sheet.shape == (2 * (192 + 12) + 384, 4 * 192 + 3 * 12, 3)
     finally:
         for file in named:
             file.unlink(missing_ok=True)
