@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shutil
 import sys
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def _value(text: str) -> bool | int | float | str:
 def _train(args: argparse.Namespace) -> None:
     import torch
 
-    from .stages import run_stages
+    from .plan import run_stages
 
     config = _overridden(args.config, args.set)
     stages = args.stages.split(",") if args.stages else _all_stages(config)
@@ -100,6 +101,33 @@ def _build(args: argparse.Namespace) -> None:
     print(f"{len(paths)} shards in {args.output}")
 
 
+def _bundle(args: argparse.Namespace) -> None:
+    run, variant, target = Path(args.output), Path(args.output, args.variant), Path(args.to)
+    own_base = variant / "base.safetensors"
+    files = [
+        own_base if own_base.exists() else run / "base.safetensors",
+        run / "text_encoder.safetensors",
+        run / "autoencoder.safetensors",
+        *(variant / f"{name}.safetensors" for name in ("default", "coord", "domain_embedder")),
+    ]
+    missing = [file.name for file in files if not file.is_file()]
+    if missing:
+        raise ValueError(f"{args.variant} is not finished: there is no {', '.join(missing)}")
+    target.mkdir(parents=True, exist_ok=True)
+    for file in files:
+        shutil.copyfile(file, target / file.name)
+    total = sum(file.stat().st_size for file in files)
+    print(f"{len(files)} files, {total / 1e6:.1f} MB, in {target}")
+
+
+def _add_bundle(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser("bundle", help="copy a trained small model into one folder")
+    command.add_argument("--output", required=True, help="folder of the run")
+    command.add_argument("--variant", default="full", help="name under [refany3d]")
+    command.add_argument("--to", required=True, help="such as demo_model, which the pack loads")
+    command.set_defaults(call=_bundle)
+
+
 def _add_build(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser("build", help="write a training set to disk, as shards")
     command.add_argument("config", help="a TOML file; its [world] says what is made")
@@ -154,6 +182,7 @@ def main() -> int:
     train.set_defaults(call=_train)
     _add_build(commands)
     _add_evaluate(commands)
+    _add_bundle(commands)
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     try:

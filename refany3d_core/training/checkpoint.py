@@ -35,7 +35,7 @@ def save_json(path: Path, value: object) -> None:
 
 @contextmanager
 def _written_aside(path: Path) -> Iterator[Path]:
-    part = path.with_name(path.name + ".part")
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")  # several may write it
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield part

@@ -61,6 +61,8 @@ class StageConfig:
             or "muon", for training a base from nothing.
         weight_decay: decoupled weight decay.
         clip: largest norm of the gradient.
+        gradient_checkpointing: compute each block's inside again in the backward pass: far less
+            memory, a third more time.
         ema: decay of the moving average that is saved and sampled, 0 for none.
         log_every: steps between two lines of the log.
         checkpoint_seconds: seconds between two checkpoints to resume from.
@@ -75,6 +77,7 @@ class StageConfig:
     optimizer: str = "adamw"
     weight_decay: float = 0.01
     clip: float = 1.0
+    gradient_checkpointing: bool = False
     ema: float = 0.999
     log_every: int = 50
     checkpoint_seconds: float = 120.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import logging
 import math
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from .checkpoint import load_metadata, load_tensors, save_json, save_tensors
 from .config import StageConfig
+from .parallel import Workers
 
 log = logging.getLogger(__name__)
 
@@ -123,6 +125,7 @@ class Loop:
         step: see Step.
         folder: where `NAME.resume.safetensors` and `NAME.csv` go.
         sample: called now and then with the averaged parameters in place.
+        workers: the processes that train together; one by default.
     """
 
     def __init__(
@@ -133,14 +136,12 @@ class Loop:
         step: Step,
         folder: Path,
         sample: Callable[[str], None] | None = None,
+        workers: Workers | None = None,
     ) -> None:
-        self.name, self.config, self.step, self.folder, self.sample = (
-            name,
-            config,
-            step,
-            folder,
-            sample,
-        )
+        self.name, self.config, self.step, self.folder = name, config, step, folder
+        self.workers = workers or Workers(torch.device("cpu"))
+        self.writes = self.workers.index == 0
+        self.sample = sample if self.writes else None
         named = [
             (f"{m}.{n}", p) for m, module in modules.items() for n, p in module.named_parameters()
         ]
@@ -159,6 +160,8 @@ class Loop:
 
     def save(self) -> None:
         """Write everything needed to go on, as one file."""
+        if not self.writes:
+            return
         tensors = {f"parameter.{n}": p for n, p in self.named}
         if self.average is not None:
             tensors |= {f"average.{n}": v for (n, _), v in zip(self.named, self.average.values)}
@@ -172,6 +175,9 @@ class Loop:
 
     def resume(self) -> bool:
         """Go on from a saved file, if there is one; True if there was."""
+        if self.writes:  # what a killed process left half-written
+            for stale in self.folder.glob(f"{self._resume_path.name}.*.part"):
+                stale.unlink()
         if not self._resume_path.exists():
             return False
         metadata, tensors = load_metadata(self._resume_path), load_tensors(self._resume_path)
@@ -201,7 +207,8 @@ class Loop:
         columns: list[str] | None = None
         row: dict[str, float] = {}
         self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.folder / f"{self.name}.csv", "a", newline="") as file:
+        path = self.folder / f"{self.name}.csv" if self.writes else os.devnull
+        with open(path, "a", newline="") as file:
             writer = csv.writer(file)
             while self._progress() < 1:
                 factor = rate(config, self.done, self._progress())
@@ -209,9 +216,12 @@ class Loop:
                     for group in optimizer.param_groups:
                         group["lr"] = config.learning_rate * factor
                 # a step's random numbers depend on its index alone, so a resumed run draws the same
-                torch.manual_seed((self._seed + 1_000_003 * self.done) % 2**63)
+                own = 1_000_003 * self.done + 7919 * self.workers.index
+                torch.manual_seed((self._seed + own) % 2**63)
                 loss, values = self.step(self.done)
                 loss.backward()
+                elapsed = before + time.monotonic() - start
+                self.spent = self.workers.average(self.parameters, elapsed)
                 norm = nn.utils.clip_grad_norm_(self.parameters, config.clip)
                 for optimizer in self.optimizers:
                     optimizer.step()
@@ -249,9 +259,10 @@ class Loop:
                     }
                     writer.writerow([stats.get(c, "") for c in columns])
                     file.flush()
-                    log.info("%s %s", self.name, " ".join(f"{k}={v:.4g}" for k, v in stats.items()))
+                    if self.writes:
+                        shown = " ".join(f"{k}={v:.4g}" for k, v in stats.items())
+                        log.info("%s %.0f%% %s", self.name, 100 * self._progress(), shown)
                     window = []
-                self.spent = before + now - start
                 if now - last_save > config.checkpoint_seconds:
                     self.save()
                     last_save = time.monotonic()

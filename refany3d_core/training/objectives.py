@@ -13,8 +13,9 @@ from torch import Tensor
 from .adapters import Adapters
 from .config import BaseConfig, RefAny3DConfig
 from .latents import TripletTokens
+from .sequence import ReferenceMemory, Sequence, make_sequence, split_sequence
 from .text import LENGTH, TextEncoder
-from .transformer import Flux, ReferenceMemory, Sequence, make_sequence, split_sequence
+from .transformer import Flux
 
 Values = Mapping[str, Tensor]
 

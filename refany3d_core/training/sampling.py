@@ -11,7 +11,8 @@ from torch import Tensor
 from ..method.guidance import IMAGE_GUIDANCE, TARGET_GUIDANCE, published_sigmas
 from .adapters import Adapters
 from .objectives import order_tokens
-from .transformer import Flux, Sequence
+from .sequence import Sequence
+from .transformer import Flux
 
 
 @torch.no_grad()

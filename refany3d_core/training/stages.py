@@ -29,9 +29,11 @@ from .latents import TripletTokens, encode_triplets, picture_pool
 from .loop import Loop
 from .monitor import decode_tokens, pair_measures, save_grid
 from .objectives import BaseObjective, RefAny3DObjective
+from .parallel import Workers
 from .sampling import sample_pair, sample_picture
+from .sequence import make_sequence
 from .text import LENGTH, TextEncoder, Tokenizer, world_vocabulary
-from .transformer import PATCH, Flux, FluxShape, make_sequence
+from .transformer import PATCH, Flux, FluxShape
 from .world.assets import make_assets
 
 log = logging.getLogger(__name__)
@@ -40,8 +42,6 @@ HELD_OUT = 32
 """Held-out assets that are watched during training."""
 GRID_ROWS = 12
 SAMPLE_STEPS = 20
-SAVE_SECONDS = 8
-"""Reserved for the samples and files of one stage when there is a deadline."""
 
 
 class Run:
@@ -54,7 +54,8 @@ class Run:
     """
 
     def __init__(self, config: Config, folder: Path, device: torch.device) -> None:
-        self.config, self.folder, self.device = config, folder, device
+        self.workers = Workers(device)
+        self.config, self.folder, self.device = config, folder, self.workers.device
         self.started = time.monotonic()
         self.dataset = Dataset(config.dataset, config.world) if config.dataset else None
         world = config.world
@@ -137,7 +138,8 @@ class Run:
             save_grid(self.folder / "samples" / f"{name}.png", both)
 
         loop = Loop(
-            "autoencoder", config, {"autoencoder": model}, self._cast(step), self.folder, show
+            "autoencoder", config, {"autoencoder": model}, self._cast(step), self.folder, show,
+            self.workers,
         )
         loop.resume()
         self._say("autoencoder: %s", loop.run())
@@ -170,6 +172,12 @@ class Run:
         return Tokenizer(world_vocabulary(self.dataset.texts() if self.dataset else ()))
 
     def _encoded(self, split: str, model: Autoencoder, tokenizer: Tokenizer) -> TripletTokens:
+        with self.workers.first_alone():
+            return self._encode_split(split, model, tokenizer)
+
+    def _encode_split(
+        self, split: str, model: Autoencoder, tokenizer: Tokenizer
+    ) -> TripletTokens:
         world, dataset = self.config.world, self.config.dataset
         path = self.folder / f"{split}.tokens.safetensors"
         made_of = json.dumps([flat(world), flat(dataset) if dataset else None])
@@ -236,6 +244,7 @@ class Run:
 
     def _train_base(self, model: Flux, text: TextEncoder, autoencoder: Autoencoder) -> None:
         config = self.config.base
+        model.gradient_checkpointing = config.gradient_checkpointing
         objective = BaseObjective(config, model, text, self.data, self.grid)
         data = self.held_out_data
         sequence = make_sequence(LENGTH, self.grid, self.grid, 0, self.device, point_maps=False)
@@ -254,7 +263,8 @@ class Run:
             )
 
         loop = Loop(
-            "base", config, {"base": model, "text": text}, self._cast(objective), self.folder, show
+            "base", config, {"base": model, "text": text}, self._cast(objective), self.folder, show,
+            self.workers,
         )
         loop.resume()
         self._say("base: %s", loop.run())
@@ -281,13 +291,16 @@ class Run:
         if config.start:
             files = ("default", "coord", "domain_embedder")
             adapters.load_published({f: load_tensors(start / f"{f}.safetensors") for f in files})
+        model.gradient_checkpointing = config.gradient_checkpointing
         objective = RefAny3DObjective(config, model, text, adapters, self.data, self.grid)
         modules = {"adapters": adapters, **({"base": model} if config.train_base else {})}
 
         def show(step: str) -> None:
             self.watch(name, step, config, objective, autoencoder)
 
-        loop = Loop("adapters", config, modules, self._cast(objective), folder, show)
+        loop = Loop(
+            "adapters", config, modules, self._cast(objective), folder, show, self.workers
+        )
         loop.resume()
         self._say("%s: %s", name, loop.run())
         if config.train_base:
@@ -344,51 +357,3 @@ class Run:
         save_grid(self.folder / "samples" / f"{name}_{step}.png", rows)
         self._say("%s %s %s", name, step, {k: round(v, 4) for k, v in measures.items()})
         save_json(self.folder / name / f"{step}.json", measures)
-
-
-def within(config: Config, stages: list[str], seconds: float) -> Config:
-    """The configuration with the budgets of `stages` scaled down, if they must be, to sum to
-    `seconds`."""
-    parts = {"autoencoder": config.autoencoder, "base": config.base, **config.refany3d}
-    wanted = sum(parts[s].seconds for s in stages)
-    share = min(1.0, max(seconds, 1.0) / wanted) if wanted else 1.0
-    scaled = {s: dataclasses.replace(parts[s], seconds=parts[s].seconds * share) for s in stages}
-    variants = {name: scaled.get(name, variant) for name, variant in config.refany3d.items()}
-    own = {k: v for k, v in scaled.items() if k in ("autoencoder", "base")}
-    return dataclasses.replace(config, refany3d=variants, **own)
-
-
-def run_stages(
-    config: Config, folder: Path, stages: list[str], device: torch.device, deadline: float = 0.0
-) -> None:
-    """Run stages in the order given: "autoencoder", "base", or the names under [refany3d].
-
-    Args:
-        config: what to train.
-        folder: where the outputs go.
-        stages: which stages.
-        device: where to train.
-        deadline: seconds from now by which all is written; 0 for none. Budgets shrink to meet it.
-
-    Raises:
-        ValueError: a stage is not in the configuration.
-    """
-    known = {"autoencoder": config.autoencoder, "base": config.base, **config.refany3d}
-    for stage in stages:
-        if known.get(stage) is None:
-            raise ValueError(
-                f"stage '{stage}' is not in the configuration; it has {', '.join(known)}"
-            )
-    run = Run(config, folder, device)
-    for i, stage in enumerate(stages):
-        if deadline:
-            if stage != "autoencoder":
-                run.prepare_data()
-            left = deadline - (time.monotonic() - run.started) - SAVE_SECONDS * (len(stages) - i)
-            run.config = within(run.config, stages[i:], left)
-        if stage == "autoencoder":
-            run.autoencoder(train=True)
-        elif stage == "base":
-            run.base(run.autoencoder(train=False), train=True)
-        else:
-            run.refany3d(stage)

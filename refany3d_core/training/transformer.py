@@ -7,25 +7,24 @@ Branches, positions, attention groups and adapters come from `method`.
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ..method.adapters import MAP_DOMAIN, RGB_DOMAIN, LowRank
 from ..method.attention import isolated_references, isolated_views
 from ..method.branches import MAP_ROW, RGB_ROW, BranchLayout, ModulationDims, Stream
 from ..method.guidance import REFERENCE_GUIDANCE, REFERENCE_TIMESTEP
-from ..method.positions import grid_positions, reference_offset
 from .layers import HEAD_WIDTH, DoubleBlock, Embedder, LastLayer, Modulation, QKNorm, SingleBlock
+from .sequence import ReferenceMemory, Sequence
 
-AXES = (16, 56, 56)
-THETA = 10000
 PATCH = 2
 SINUSOID = 256
 
@@ -43,73 +42,6 @@ class FluxShape:
     context: int
     pooled: int
     channels: int = 16
-
-
-@dataclass(frozen=True)
-class Sequence:
-    """What stays the same for all batches of one layout.
-
-    Attributes:
-        layout: where the branches lie.
-        cos, sin: rotary table, float32 [layout.total, HEAD_WIDTH / 2].
-        text_agnostic: the map target does not see the text.
-        isolated: views see only their own pair; False lets everything see everything (METHOD fact
-            7).
-    """
-
-    layout: BranchLayout
-    cos: Tensor
-    sin: Tensor
-    text_agnostic: bool = True
-    isolated: bool = True
-
-
-def make_sequence(
-    text: int,
-    size: tuple[int, int],
-    reference_size: tuple[int, int],
-    pairs: int,
-    device: torch.device | str,
-    *,
-    point_maps: bool = True,
-    shared_positions: bool = True,
-    text_agnostic: bool = True,
-    isolated: bool = True,
-) -> Sequence:
-    """The sequence of `pairs` reference pairs and targets of given (height, width) in tokens."""
-    offset = reference_offset(reference_size[1])
-    ids = [torch.zeros(text, 3), grid_positions(*size)]
-    if point_maps:
-        ids.append(grid_positions(*size, 0 if shared_positions else offset))
-    domains = 2 if point_maps else 1
-    ids.append(grid_positions(*reference_size, -offset).repeat(domains * pairs, 1))
-    cos, sin = _rotary(torch.cat(ids))
-    layout = BranchLayout(
-        text, size[0] * size[1], reference_size[0] * reference_size[1], pairs, point_maps
-    )
-    return Sequence(layout, cos.to(device), sin.to(device), text_agnostic, isolated)
-
-
-def split_sequence(sequence: Sequence) -> tuple[Sequence, Sequence]:
-    """(text and targets, references) of a sequence, for a ReferenceMemory between them."""
-    layout, main = sequence.layout, sequence.layout.main
-    targets = dataclasses.replace(layout, pairs=0)
-    references = dataclasses.replace(layout, text=0, target=0)
-    cos, sin = sequence.cos, sequence.sin
-    return (
-        dataclasses.replace(sequence, layout=targets, cos=cos[:main], sin=sin[:main]),
-        dataclasses.replace(sequence, layout=references, cos=cos[main:], sin=sin[main:]),
-    )
-
-
-def _rotary(ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Angles in float64, table in float32 (METHOD fact 14)."""
-    angles = []
-    for axis, width in enumerate(AXES):
-        scale = torch.linspace(0, (width - 2) / width, width // 2, dtype=torch.float64)
-        angles.append(ids[:, axis].double()[:, None] / THETA**scale)
-    angle = torch.cat(angles, -1)
-    return angle.cos().float(), angle.sin().float()
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -134,14 +66,19 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tens
 
 
 def _attention(
-    sequence: Sequence, q: Tensor, k: Tensor, v: Tensor, memory: ReferenceMemory | None
+    block: nn.Module,
+    sequence: Sequence,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    memory: ReferenceMemory | None,
 ) -> Tensor:
     layout = sequence.layout
     if memory is not None:
         if not layout.main:
-            memory.write(k, v)
+            memory.write(block, k, v)
             return isolated_references(_attend, q, k, v, layout)
-        k, v = memory.read(k, v)
+        k, v = memory.read(block, k, v)
     elif not sequence.isolated or layout.references == 0 and not layout.point_maps:
         return _attend(q, k, v)
     return isolated_views(_attend, q, k, v, layout, sequence.text_agnostic)
@@ -188,34 +125,6 @@ def _linear(
     return y + F.linear(inner * on, torch.cat([pair.up for pair, _ in pairs], 1))
 
 
-class ReferenceMemory:
-    """Keys and values of references that were computed once, for several targets of each asset.
-
-    References that see only their own pair (METHOD fact 30, the published cache) depend neither on
-    the targets nor on their noise, so one pass over them serves `copies` targets.
-
-    Args:
-        copies: targets of each asset, one after another in the batch of the targets.
-    """
-
-    def __init__(self, copies: int) -> None:
-        self.copies = copies
-        self._layers: list[tuple[Tensor, Tensor]] = []
-        self._next = 0
-
-    def write(self, k: Tensor, v: Tensor) -> None:
-        """Keep one layer's references, [A, heads, references, head_dim]."""
-        self._layers.append((k, v))
-
-    def read(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values [A * copies, heads, main, head_dim] with that layer's references
-        behind."""
-        kept = self._layers[self._next]
-        self._next += 1
-        spread = (x.repeat_interleave(self.copies, 0) for x in kept)
-        return tuple(torch.cat(pair, 2) for pair in zip((k, v), spread))
-
-
 class Flux(nn.Module):
     """Flux over the branches of a Sequence."""
 
@@ -232,6 +141,7 @@ class Flux(nn.Module):
         self.single_blocks = nn.ModuleList(SingleBlock(hidden) for _ in range(shape.single_blocks))
         self.final_layer = LastLayer(hidden, patch)
         self._run_double, self._run_single = double_block, single_block
+        self.gradient_checkpointing = False
 
     def compile_blocks(self) -> None:
         """Compile the blocks' code once for all blocks of a kind and layout."""
@@ -247,6 +157,11 @@ class Flux(nn.Module):
             yield
         finally:
             self._run_double, self._run_single = compiled
+
+    def _run(self, block: Callable, *args: object) -> Any:
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            return checkpoint(block, *args, use_reentrant=False)
+        return block(*args)
 
     def initialise(self) -> None:
         """Weights for training from nothing: zero gates and output, guidance without effect.
@@ -321,11 +236,13 @@ class Flux(nn.Module):
         text = self.txt_in(text)
         for i, block in enumerate(self.double_blocks):
             inner = _inside(deltas, f"double_blocks.{i}.")
-            image, text = self._run_double(block, image, text, vec, sequence, inner, memory)
+            image, text = self._run(
+                self._run_double, block, image, text, vec, sequence, inner, memory
+            )
         joint = torch.cat([text, image], 1)
         for i, block in enumerate(self.single_blocks):
             inner = _inside(deltas, f"single_blocks.{i}.")
-            joint = self._run_single(block, joint, vec, sequence, inner, memory)
+            joint = self._run(self._run_single, block, joint, vec, sequence, inner, memory)
         targets = joint[:, layout.text : layout.main]
         if not layout.targets:
             return targets
@@ -362,7 +279,7 @@ def double_block(
     )
     q, k = (_rotate(torch.cat(x, 2), sequence.cos, sequence.sin) for x in ((tq, q), (tk, k)))
     v = torch.cat([tv, v], 2)
-    out = _attention(sequence, q.to(v.dtype), k.to(v.dtype), v, memory)
+    out = _attention(block, sequence, q.to(v.dtype), k.to(v.dtype), v, memory)
     text_out, image_out = out.split([layout.text, out.shape[1] - layout.text], 1)
 
     image = image + gate1 * _linear(
@@ -392,7 +309,7 @@ def single_block(
     x, wide = x.split([3 * hidden, x.shape[-1] - 3 * hidden], -1)
     q, k, v = _split_qkv(x, block.norm)
     q, k = _rotate(q, sequence.cos, sequence.sin), _rotate(k, sequence.cos, sequence.sin)
-    out = _attention(sequence, q.to(v.dtype), k.to(v.dtype), v, memory)
+    out = _attention(block, sequence, q.to(v.dtype), k.to(v.dtype), v, memory)
     x = torch.cat([out, F.gelu(wide, approximate="tanh")], -1)
     return joint + gate * _linear(block.linear2, x, "linear2", deltas, layout, Stream.JOINT)
 

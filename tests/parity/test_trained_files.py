@@ -7,7 +7,8 @@ import torch
 
 from refany3d_core.training.adapters import Adapters
 from refany3d_core.training.checkpoint import load_tensors, save_tensors
-from refany3d_core.training.transformer import Flux, FluxShape, make_sequence
+from refany3d_core.training.sequence import make_sequence
+from refany3d_core.training.transformer import Flux, FluxShape
 
 GOLDEN = Path(__file__).resolve().parent.parent / "data" / "golden"
 STEMS = ("default", "coord", "domain_embedder")

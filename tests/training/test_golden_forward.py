@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import load_file
 
 from refany3d_core.training.adapters import Adapters, domain_embedder
-from refany3d_core.training.transformer import Flux, FluxShape, make_sequence
+from refany3d_core.training.sequence import make_sequence
+from refany3d_core.training.transformer import Flux, FluxShape
 
 GOLDEN = Path(__file__).resolve().parent.parent / "data" / "golden"
 

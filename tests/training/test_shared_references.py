@@ -3,13 +3,8 @@
 import torch
 
 from refany3d_core.training.adapters import Adapters
-from refany3d_core.training.transformer import (
-    Flux,
-    FluxShape,
-    ReferenceMemory,
-    make_sequence,
-    split_sequence,
-)
+from refany3d_core.training.sequence import ReferenceMemory, make_sequence, split_sequence
+from refany3d_core.training.transformer import Flux, FluxShape
 
 TEXT, GRID, PAIRS, ASSETS, COPIES = 5, (3, 3), 2, 2, 3
 
@@ -61,3 +56,17 @@ def test_each_target_reads_its_own_assets_references():
     same, other = (out[0] - out[1]).norm(), (out[0] - out[COPIES]).norm()
     assert same < 1e-4 * out[0].norm()
     assert other > 1e-2 * out[0].norm()
+
+
+def test_gradient_checkpointing_changes_no_gradient():
+    model, adapters = setup()
+    references, targets = torch.randn(ASSETS, 2 * PAIRS * 9, 64), torch.randn(6, 18, 64)
+    text, t = torch.randn(6, TEXT, 32), torch.rand(6)
+    grads = []
+    for model.gradient_checkpointing in (False, True):
+        model.zero_grad()
+        predict(model, adapters, targets, references, text, t, COPIES).square().mean().backward()
+        grads.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
+    assert len(grads[0]) == len(grads[1]) > 20
+    for plain, checkpointed in zip(*grads):
+        assert torch.allclose(plain, checkpointed, rtol=0, atol=1e-6 * float(plain.abs().max()))

@@ -8,7 +8,7 @@ import torch
 from . import textures
 from .assets import BOX, ELLIPSOID, EMPTY, FRUSTUM, TORUS, AssetTable
 
-_GRID = 40
+_GRID = 28
 """Cells of a side of every patch: the texture is sampled at their corners."""
 
 
