@@ -7,6 +7,7 @@ from .adapters import LoadAdapters
 from .apply import Apply
 from .camera import CameraFromPointMap
 from .consistency import CheckConsistency
+from .demo_models import LoadDemoModels
 from .latents import DecodePointMap, SplitLatent
 from .mesh import LoadMesh, RenderViews
 from .point_cloud import PointCloud
@@ -38,4 +39,5 @@ class RefAny3DExtension(ComfyExtension):
             PointCloud,
             SaveReference,
             LoadReference,
+            LoadDemoModels,
         ]
