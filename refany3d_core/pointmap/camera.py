@@ -18,8 +18,9 @@ MIN_PIXELS = 100
 """Confident pixels that a pose needs at least."""
 MAX_POINTS = 20_000
 """Points that the refinement looks at, at most."""
-INLIER = 0.01
-"""Reprojection error of an inlier, as a part of the picture's longer side."""
+TOLERANCES = (0.01, 0.02, 0.04)
+"""Reprojection error of an inlier, as a part of the picture's longer side: the first at which the
+map agrees on a camera counts. Exact maps agree at the first, a model's blurred ones later."""
 MIN_INLIERS = 0.5
 """A smaller part of inliers is no pose: the map contradicts itself."""
 ON_SURFACE = 0.06
@@ -37,7 +38,7 @@ class RecoveredCamera:
 
     Attributes:
         camera: in the asset's normalised frame.
-        inlier_ratio: part of the confident pixels that it explains within `INLIER`.
+        inlier_ratio: part of the confident pixels that it explains within its tolerance.
         rmse: reprojection error of the inliers, root mean square, pixels.
         on_surface: part of the subject whose point is the one that the camera sees there.
         decoded: the map, in the asset's normalised frame.
@@ -84,21 +85,17 @@ def recover_camera(
     decoded = decode(point_map, normalised_box(asset))
     points, pixels = _confident_points(decoded, asset)
     height, width = decoded.mask.shape
-    focal = None if fov is None else height / 2 / np.tan(np.radians(fov) / 2)
-    threshold = INLIER * max(height, width)
-    diagonal = float(np.hypot(height, width))
-    pose = solve_pnp(points, pixels, diagonal, threshold, focal)
-    errors = pose.errors(points, pixels) if pose else np.full(len(points), np.inf)
-    inliers = errors < threshold
-    ratio = float(inliers.mean())
-    flipped = pixels * (-1, 1)
-    if ratio < MIN_INLIERS:
-        mirrored = solve_pnp(points, flipped, diagonal, threshold, focal)
-        if mirrored and (mirrored.errors(points, flipped) < threshold).mean() > MIN_INLIERS:
+    for tolerance in TOLERANCES:
+        pose, inliers, errors = _fit(points, pixels, (height, width), fov, tolerance)
+        ratio = float(inliers.mean())
+        if ratio >= MIN_INLIERS:
+            break
+        if _fit(points, pixels * (-1, 1), (height, width), fov, tolerance)[1].mean() > MIN_INLIERS:
             raise ValueError(
                 "the point map is mirrored: it fits the asset only after flipping it left to "
                 "right; flip the picture and the map back before this node"
             )
+    else:
         raise ValueError(
             f"no camera sees the asset as the point map says (the best explains {ratio:.0%} of "
             "its pixels); sample again, or connect the asset that the map was made with"
@@ -113,6 +110,40 @@ def recover_camera(
         )
     rmse = float(np.sqrt((errors[inliers] ** 2).mean()))
     return RecoveredCamera(camera, ratio, rmse, on_surface, decoded)
+
+
+def best_camera(decoded: DecodedMap, asset: Asset, fov: float | None = None) -> Camera:
+    """The camera that explains the map best, however badly: to measure maps by, not to use.
+
+    Args:
+        decoded: the map in the asset's normalised frame.
+        asset: whose map it should be.
+        fov: vertical field of view in degrees, or None to search it.
+
+    Raises:
+        ValueError: the map has too few points, all in one place, or none in front of any camera.
+    """
+    points, pixels = _confident_points(decoded, asset)
+    height, width = decoded.mask.shape
+    pose = _fit(points, pixels, (height, width), fov, TOLERANCES[-1])[0]
+    if pose is None:
+        raise ValueError("no camera has the point map's points in front of it")
+    return to_camera(pose, width, height)
+
+
+def _fit(
+    points: np.ndarray,
+    pixels: np.ndarray,
+    size: tuple[int, int],
+    fov: float | None,
+    tolerance: float,
+) -> tuple[Pose | None, np.ndarray, np.ndarray]:
+    """(pose, inliers [N] bool, reprojection errors [N] in pixels); size is (height, width)."""
+    focal = None if fov is None else size[0] / 2 / np.tan(np.radians(fov) / 2)
+    threshold = tolerance * max(size)
+    pose = solve_pnp(points, pixels, float(np.hypot(*size)), threshold, focal)
+    errors = pose.errors(points, pixels) if pose else np.full(len(points), np.inf)
+    return pose, errors < threshold, errors
 
 
 def normals(found: RecoveredCamera) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..asset.model import Asset
 from ..asset.render import render
-from ..pointmap.camera import normalised_box, recover_camera
+from ..pointmap.camera import best_camera, normalised_box, recover_camera
 from ..pointmap.consistency import SurfaceColors
 from ..pointmap.decode import decode
 
@@ -43,9 +43,9 @@ def measure(
             that the map names, 0..1, after one brightness for the picture.
         surface_distance: mean distance of the map's points to the asset's surface, in units of the
             box's longest side.
-        posed: 1 where a camera was recovered from the map, else 0; the rest needs one.
-        map_error: mean distance of the map from the asset's own map at that camera, inside both, in
-            units of the box (per axis, METHOD fact 38).
+        posed: 1 where Camera from Point Map gives a camera, 0 where it refuses.
+        map_error: mean distance of the map from the asset's own map at the camera that explains it
+            best, inside both, in units of the box (per axis, METHOD fact 38).
         silhouette_iou: of the map's subject and the asset's outline from that camera.
         posed_colour_error, psnr: of the image against the render from that camera, inside both.
     """
@@ -61,12 +61,17 @@ def measure(
     out["colour_error"] = _colour_error(image[mask], colours)
     out["surface_distance"] = float(distance.mean() / 2)  # the normalised frame is 2 long
     try:
-        found = recover_camera(point_map, asset, fov)
+        recover_camera(point_map, asset, fov)
+        out["posed"] = 1.0
+    except ValueError:
+        pass
+    try:
+        camera = best_camera(decoded, asset, fov)
     except ValueError:
         return out
-    view = render(asset, found.camera)
+    view = render(asset, camera)
     both = mask & view.mask
-    out |= {"posed": 1.0, "silhouette_iou": iou(mask, view.mask)}
+    out["silhouette_iou"] = iou(mask, view.mask)
     if both.any():
         off = np.linalg.norm(point_map[both] - view.point_map[both], axis=-1)
         error = image[both] - view.color[both] * _shade(image[both], view.color[both])
