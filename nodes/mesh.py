@@ -257,6 +257,13 @@ class RenderViews(io.ComfyNode):
                     tooltip="Render one view from the camera of Load 3D or Preview 3D in place "
                     "of the orbit.",
                 ),
+                io.Custom("LOAD3D_MODEL_INFO").Input(
+                    "model_3d_info",
+                    optional=True,
+                    advanced=True,
+                    tooltip="Of Load 3D: needed when the model was moved, turned or fitted in the "
+                    "viewport.",
+                ),
             ],
             outputs=[
                 io.Image.Output(
@@ -314,6 +321,7 @@ class RenderViews(io.ComfyNode):
         azimuths: str = "published",
         pitches: str = "",
         camera_info=None,
+        model_3d_info=None,
     ) -> io.NodeOutput:
         color, each_pitch = parse_color(background), parse_pitches(pitches)
         bars: list[comfy.utils.ProgressBar] = []
@@ -328,7 +336,7 @@ class RenderViews(io.ComfyNode):
             asset = to_asset(mesh)
             cameras = None
             if camera_info:
-                cameras = [from_viewport(camera_info, asset.extent, resolution, resolution)]
+                cameras = [from_viewport(camera_info, asset, resolution, resolution, model_3d_info)]
             rendered = render_reference_views(
                 asset,
                 views,

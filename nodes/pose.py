@@ -106,6 +106,13 @@ class LockPose(io.ComfyNode):
                     tooltip="The camera of Load 3D, Preview 3D, or Camera from Point Map, in place "
                     "of azimuth, pitch, distance, roll, shift and fov.",
                 ),
+                io.Custom("LOAD3D_MODEL_INFO").Input(
+                    "model_3d_info",
+                    optional=True,
+                    advanced=True,
+                    tooltip="Of Load 3D: needed when the model was moved, turned or fitted in the "
+                    "viewport.",
+                ),
                 io.Model.Input(
                     "model",
                     optional=True,
@@ -158,6 +165,7 @@ class LockPose(io.ComfyNode):
         release: float = 0.0,
         batch_size: int = 1,
         camera_info=None,
+        model_3d_info=None,
         model=None,
     ) -> io.NodeOutput:
         check_size("Lock Pose", width, height)
@@ -169,7 +177,7 @@ class LockPose(io.ComfyNode):
         try:
             asset = to_asset(mesh)
             if camera_info:
-                camera = from_viewport(camera_info, asset.extent, width, height)
+                camera = from_viewport(camera_info, asset, width, height, model_3d_info)
             else:
                 shift = (shift_x, shift_y)
                 camera = orbit_camera(azimuth, pitch, distance, roll, shift, fov, width, height)

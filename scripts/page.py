@@ -49,7 +49,8 @@ class Page:
         options = webdriver.ChromeOptions()
         options.binary_location = find_program(CHROMIUM_NAMES)
         for argument in (
-            "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+            "--headless=new", "--no-sandbox", "--disable-dev-shm-usage",
+            "--use-angle=swiftshader", "--enable-unsafe-swiftshader",  # WebGL without a GPU
             "--disable-background-networking", "--disable-component-update", "--disable-sync",
             "--no-first-run", f"--user-data-dir={self.profile}",
             f"--window-size={size[0]},{size[1]}", "--force-device-scale-factor=1",

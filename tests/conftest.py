@@ -139,3 +139,23 @@ def link_or_copy(file: Path, target: Path) -> None:
         os.link(file, target)
     except OSError:
         shutil.copyfile(file, target)
+
+
+@pytest.fixture(scope="session")
+def signpost():
+    """A trimesh with unmistakable axes: red arm along +X, green along +Y, blue along +Z, of lengths
+    3, 2 and 1, on a grey block."""
+    import trimesh
+
+    parts = [trimesh.creation.box((0.6, 0.6, 0.6))]
+    colors = [(128, 128, 128, 255)]
+    for axis, length in enumerate((3.0, 2.0, 1.0)):
+        size, middle = [0.3] * 3, [0.0] * 3
+        size[axis], middle[axis] = length, length / 2 + 0.3
+        arm = trimesh.creation.box(size)
+        arm.apply_translation(middle)
+        parts.append(arm)
+        colors.append(tuple(255 if i == axis else 0 for i in range(3)) + (255,))
+    for part, color in zip(parts, colors):
+        part.visual.face_colors = color
+    return trimesh.util.concatenate(parts)

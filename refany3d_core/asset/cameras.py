@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .model import Asset
+
 FRAMES = 60
 """Frames of the published orbit, of which n are taken as views (METHOD fact 36)."""
 FOV = 45.0
@@ -13,9 +15,9 @@ RADIUS = 4.0
 """Distance of the published camera from the origin (METHOD fact 37)."""
 NEAR = 0.1
 """Near plane of the published camera (METHOD fact 37)."""
-VIEWPORT_SIZE = 5.0
-"""ComfyUI's 3D viewport scales a model so that its longest side has this length, and stands it on
-the floor at the origin."""
+STAGE_SIZE = 5.0
+"""ComfyUI's 3D viewport of before frontend 1.44 scaled a model so that its longest side had this
+length, and stood it on the floor at the origin; since then a model stands there as in its file."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,42 +200,71 @@ def fitting_radius(
 
 
 def from_viewport(
-    info: Mapping, extent: Sequence[float], width: int, height: int
+    info: Mapping,
+    asset: Asset,
+    width: int,
+    height: int,
+    placement: Sequence[Mapping] | None = None,
 ) -> Camera:
     """The camera of ComfyUI's 3D viewport (LOAD3D_CAMERA), moved to the normalised frame.
 
-    The viewport is Y up, its model's longest side is 5 and its lowest point lies on the floor, so
-    a point there is (2 / 5) * (p - (0, height / 2, 0)) in our frame.
+    The viewport's world is Y up and the mesh file's own frame, but for what the user did to the
+    model there. Cameras without a quaternion come from pages that put every model on a stage
+    instead (see STAGE_SIZE).
 
     Args:
         info: position and target (x, y, z), cameraType, and optionally quaternion (world rotation
             of the camera), fov (vertical, degrees) and zoom.
-        extent: size of the asset's bounding box along x, y, z.
+        asset: what stands in the viewport.
+        width, height: of the picture, pixels.
+        placement: LOAD3D_MODEL_INFO: the position, quaternion and scale of the model there, if it
+            was moved.
 
     Raises:
-        ValueError: an orthographic camera, or an incomplete one.
+        ValueError: an orthographic camera, an incomplete one, or a model scaled unevenly.
     """
     if str(info.get("cameraType", "perspective")).lower().startswith("ortho"):
         raise ValueError("the camera is orthographic; switch the viewport to perspective")
     try:
-        position = np.array([float(info["position"][k]) for k in "xyz"])
-        target = np.array([float(info["target"][k]) for k in "xyz"])
+        position, target = _vector(info["position"]), _vector(info["target"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             "the camera lacks a position or a target; move the viewport's camera and run again"
         ) from error
-    extent = np.asarray(extent, np.float64)
-    scale = VIEWPORT_SIZE / extent.max()
-    to_ours = 2 / VIEWPORT_SIZE
-    middle = np.array([0.0, extent[1] * scale / 2, 0.0])
-    pose = look_at((position - middle) * to_ours, (target - middle) * to_ours)
     quaternion = info.get("quaternion")
     if quaternion:
-        pose[:3, :3] = _rotation(*(float(quaternion[k]) for k in "wxyz"))
+        moved, turned, scale = _placement(placement)
+        position, target = (((p - moved) @ turned / scale) for p in (position, target))
+        position, target = (((p - asset.centre) * asset.scale) for p in (position, target))
+        pose = look_at(position, target)
+        pose[:3, :3] = turned.T @ _rotation(*(float(quaternion[k]) for k in "wxyz"))
+    else:
+        to_ours = 2 / STAGE_SIZE
+        middle = np.array([0.0, asset.extent[1] * asset.scale / 2, 0.0])
+        pose = look_at(position * to_ours - middle, target * to_ours - middle)
     zoom = float(info.get("zoom") or 1.0)
     fov = float(info.get("fov") or 35.0)
     fov = float(np.degrees(2 * np.arctan(np.tan(np.radians(fov) / 2) / zoom)))
     return Camera(pose, fov, width, height)
+
+
+def _vector(named: Mapping) -> np.ndarray:
+    return np.array([float(named[k]) for k in "xyz"])
+
+
+def _placement(placement: Sequence[Mapping] | None) -> tuple[np.ndarray, np.ndarray, float]:
+    """(position [3], rotation [3, 3], scale) of a LOAD3D_MODEL_INFO; as loaded without one."""
+    if not placement:
+        return np.zeros(3), np.eye(3), 1.0
+    model = placement[0]
+    scale = _vector(model["scale"])
+    if np.ptp(scale) > 1e-3 * abs(scale[0]) or scale[0] <= 0:
+        raise ValueError(
+            "the model is scaled unevenly in the viewport; reset its scale there, or scale the "
+            "mesh itself"
+        )
+    turned = _rotation(*(float(model["quaternion"][k]) for k in "wxyz"))
+    return _vector(model["position"]), turned, float(scale[0])
 
 
 def _rotation(w: float, x: float, y: float, z: float) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..asset.cameras import VIEWPORT_SIZE, Camera
+from ..asset.cameras import Camera
 from ..asset.model import Asset
 from ..asset.render import render
 from .decode import DecodedMap, decode
@@ -222,15 +222,14 @@ def surface_agreement(camera: Camera, decoded: DecodedMap, asset: Asset) -> floa
 def to_viewport(camera: Camera, asset: Asset) -> dict[str, Any]:
     """The camera as core's LOAD3D_CAMERA; `asset.cameras.from_viewport` is its inverse.
 
-    The viewport's model is VIEWPORT_SIZE long and stands on the floor. The target is the point of
-    the optical axis nearest to the asset's middle. A shifted principal point has no place there.
+    In the mesh file's own units and axes, as models stand in the viewport since frontend 1.44. The
+    target is the point of the optical axis nearest to the asset's middle. A shifted principal
+    point has no place there.
     """
-    scale = VIEWPORT_SIZE / 2
-    lift = np.array([0.0, asset.extent[1] * asset.scale / 2 * scale, 0.0])
     forward = -camera.pose[:3, 2]
     reach = max(float(-camera.eye @ forward), 0.1)
-    eye = camera.eye * scale + lift
-    target = (camera.eye + reach * forward) * scale + lift
+    eye = camera.eye / asset.scale + asset.centre
+    target = (camera.eye + reach * forward) / asset.scale + asset.centre
     return {
         "position": _named(eye),
         "target": _named(target),

@@ -199,23 +199,45 @@ def test_texture_wrap_modes() -> None:
 
 
 def test_the_viewports_camera_lands_in_our_frame() -> None:
-    """A model of size 2 x 1 x 2 stands in the viewport 5 x 2.5 x 5 on the floor."""
-    extent = (2.0, 1.0, 2.0)
+    """A box of 4 x 2 x 4 around (1, 1, 1), seen from 8 before its middle."""
+    import trimesh
+
+    mesh = trimesh.creation.box((4, 2, 4))
+    asset = Asset([Part(np.array(mesh.vertices) + 1, np.array(mesh.faces, np.int32))])
     info = {
-        "position": {"x": 0, "y": 1.25, "z": 10},
-        "target": {"x": 0, "y": 1.25, "z": 0},
-        "zoom": 1,
-        "cameraType": "perspective",
-        "fov": 35,
-    }
-    camera = from_viewport(info, extent, 64, 64)
+        "position": {"x": 1, "y": 1, "z": 9}, "target": {"x": 1, "y": 1, "z": 1}, "zoom": 1,
+        "cameraType": "perspective", "fov": 35, "quaternion": {"x": 0, "y": 0, "z": 0, "w": 1},
+    }  # fmt: skip
+    camera = from_viewport(info, asset, 64, 64)
     np.testing.assert_allclose(camera.eye, (0, 0, 4), atol=1e-12)
     np.testing.assert_allclose(camera.pose[:3, 2], (0, 0, 1), atol=1e-12)
-    turned = from_viewport(info | {"quaternion": {"x": 0, "y": 0, "z": 0, "w": 1}}, extent, 64, 64)
-    np.testing.assert_allclose(turned.pose, camera.pose, atol=1e-12)
-    assert from_viewport(info | {"zoom": 2}, extent, 64, 64).fov < 20
+    assert from_viewport(info | {"zoom": 2}, asset, 64, 64).fov < 20
     with pytest.raises(ValueError, match="orthographic"):
-        from_viewport(info | {"cameraType": "orthographic"}, extent, 64, 64)
+        from_viewport(info | {"cameraType": "orthographic"}, asset, 64, 64)
+    # half as large, a quarter turn about Y (its +X towards the camera), and moved
+    quarter = {"x": 0, "y": -(0.5**0.5), "z": 0, "w": 0.5**0.5}
+    placed = {"position": {"x": 1, "y": 0, "z": 0}, "quaternion": quarter}
+    placed["scale"] = dict.fromkeys("xyz", 0.5)
+    # the file's middle (1, 1, 1) is then at (1, 0, 0) + (-1, 1, 1) / 2, and it is 2 long
+    near = {"position": {"x": 0.5, "y": 0.5, "z": 4.5}, "target": {"x": 0.5, "y": 0.5, "z": 0.5}}
+    camera = from_viewport(info | near, asset, 64, 64, [placed])
+    np.testing.assert_allclose(camera.eye, (4, 0, 0), atol=1e-12)
+    np.testing.assert_allclose(camera.pose[:3, 2], (1, 0, 0), atol=1e-12)
+    with pytest.raises(ValueError, match="unevenly"):
+        placed["scale"] = {"x": 1, "y": 2, "z": 1}
+        from_viewport(info, asset, 64, 64, [placed])
+
+
+def test_the_camera_of_an_older_page_lands_in_our_frame() -> None:
+    """Up to frontend 1.43 a model of 4 x 2 x 4 stands 5 x 2.5 x 5 on the floor at the origin."""
+    import trimesh
+
+    mesh = trimesh.creation.box((4, 2, 4))
+    asset = Asset([Part(np.array(mesh.vertices) + 1, np.array(mesh.faces, np.int32))])
+    info = {"position": {"x": 0, "y": 1.25, "z": 10}, "target": {"x": 0, "y": 1.25, "z": 0}}
+    camera = from_viewport(info, asset, 64, 64)
+    np.testing.assert_allclose(camera.eye, (0, 0, 4), atol=1e-12)
+    np.testing.assert_allclose(camera.pose[:3, 2], (0, 0, 1), atol=1e-12)
 
 
 def test_progress_is_told_for_each_view_and_can_stop() -> None:

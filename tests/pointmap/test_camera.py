@@ -59,7 +59,7 @@ def test_depth_is_the_renderers(assets):
 def test_viewport_camera_goes_there_and_back(assets):
     camera = Camera(look_at((2, 1, 3), (0.1, 0, 0), (0.3, 1, 0)), 40, 384, 224)
     info = to_viewport(camera, assets["truck"])
-    again = from_viewport(info, assets["truck"].extent, 384, 224)
+    again = from_viewport(info, assets["truck"], 384, 224)
     np.testing.assert_allclose(again.pose, camera.pose, atol=1e-9)
     assert again.fov == pytest.approx(camera.fov)
     json.dumps(info)

@@ -34,7 +34,7 @@ def test_all_outputs_tell_the_same_camera(assets, solve, spoil):
     asset = assets["spot"]
     white = np.ones((192, 256, 3))
     out = solve([white, spoil(asset, CAMERA)], batch_index=1)
-    again = from_viewport(out["camera_info"], asset.extent, 256, 192)
+    again = from_viewport(out["camera_info"], asset, 256, 192)
     assert np.linalg.norm(again.eye - CAMERA.eye) < 0.01 * np.linalg.norm(CAMERA.eye)
     matrix, lens = np.array(json.loads(out["matrix"])), json.loads(out["intrinsics"])
     np.testing.assert_allclose(matrix[:3, :3], CAMERA.pose[:3, :3], atol=0.005)

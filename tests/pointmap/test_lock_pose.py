@@ -7,7 +7,6 @@ import pytest
 import torch
 
 SIZE = 128
-CORE_UNIT = 5.0
 ARMS = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1)}
 
 
@@ -67,27 +66,22 @@ def test_shift_moves_the_asset_right_and_up(lock):
 
 @pytest.mark.parametrize("roll", [0.0, 30.0])
 def test_core_camera_shows_what_core_shows(lock, signpost, roll):
-    """Core's own renderer, with splats where core's viewer puts the arms, and the same camera."""
+    """Core's own renderer, with splats where the arms are, and the same camera."""
     from comfy_api.latest import Types
     from comfy_extras.nodes_gaussian_splat import CreateCameraInfo, RenderSplat
 
-    low, high = signpost.bounds
-    scale = CORE_UNIT / (high - low).max()
-    middle = (low + high) / 2
     points, colors = [], []
     for axis, color in enumerate(ARMS.values()):
         along = np.linspace(0.4, 0.3 + (3.0, 2.0, 1.0)[axis], 40)
         for t in along:
             p = np.zeros(3)
             p[axis] = t
-            p = (p - middle) * scale
-            p[1] += (high - low)[1] / 2 * scale  # the model stands on the floor
             points.append(p * (1, -1, -1))  # splats have Y down and Z forward
             colors.append((np.array(color) - 0.5) / 0.28209479)
     count = len(points)
     splat = Types.SPLAT(
         torch.tensor(np.array(points), dtype=torch.float32)[None],
-        torch.full((1, count, 3), 0.1),
+        torch.full((1, count, 3), 0.07),
         torch.tensor([1.0, 0, 0, 0]).repeat(1, count, 1),
         torch.ones(1, count, 1),
         torch.tensor(np.array(colors), dtype=torch.float32)[None, :, None],
