@@ -10,9 +10,10 @@ import numpy as np
 
 from ..asset.model import Asset
 from ..asset.render import render
-from ..pointmap.camera import best_camera, normalised_box, recover_camera
+from ..pointmap.camera import normalised_box, recover_camera
 from ..pointmap.consistency import SurfaceColors
 from ..pointmap.decode import decode
+from .best_pose import best_pose
 
 SHADES = (0.7, 1.1)
 """Brightness against the unlit asset that light may account for."""
@@ -44,8 +45,8 @@ def measure(
         surface_distance: mean distance of the map's points to the asset's surface, in units of the
             box's longest side.
         posed: 1 where Camera from Point Map gives a camera, 0 where it refuses.
-        map_error: mean distance of the map from the asset's own map at the camera that explains it
-            best, inside both, in units of the box (per axis, METHOD fact 38).
+        map_error: mean distance of the map from the asset's own map at the camera where it is
+            smallest (`best_pose`), inside both, in units of the box (per axis, METHOD fact 38).
         silhouette_iou: of the map's subject and the asset's outline from that camera.
         posed_colour_error, psnr: of the image against the render from that camera, inside both.
     """
@@ -66,7 +67,7 @@ def measure(
     except ValueError:
         pass
     try:
-        camera = best_camera(decoded, asset, fov)
+        camera = best_pose(point_map, decoded, asset, fov)
     except ValueError:
         return out
     view = render(asset, camera)

@@ -4,6 +4,7 @@ fidelity."""
 import numpy as np
 import pytest
 
+from refany3d_core.asset import Camera, look_at, render
 from refany3d_core.asset.load import load_bytes
 from refany3d_core.asset.views import render_reference_views
 from refany3d_core.pointmap.consistency import SurfaceColors
@@ -49,6 +50,19 @@ def test_a_true_picture_measures_as_true(held_out, targets, row):
     assert found["subject_iou"] > 0.95 and found["silhouette_iou"] > 0.95
     assert found["colour_error"] < 0.04 and found["map_error"] < 0.02
     assert found["coverage"] == pytest.approx(mask.mean(), abs=0.01)
+
+
+@pytest.mark.parametrize("row", range(0, COUNT, 3))
+def test_a_bent_map_is_measured_from_about_its_true_camera(held_out, row):
+    """Points that a smooth bend moves by up to a tenth of the box, seen from a known camera."""
+    asset = load_bytes(asset_glb(held_out, row), "glb")
+    true = Camera(look_at((2.2, 1.4, 2.6), (0.1, 0.0, 0.0)), 45.0, SIZE, SIZE)
+    view = render(asset, true)
+    bend = 0.1 * np.sin(4 * view.point_map[..., ::-1] + (0.0, 1.0, 2.0))
+    bent = np.where(view.mask[..., None], view.point_map + bend, 1.0).clip(0, 1)
+    error = np.linalg.norm((bent - view.point_map)[view.mask], axis=-1).mean()
+    found = measure(bent, bent, asset, SurfaceColors(asset), 45.0)
+    assert 0.03 < found["map_error"] < 1.1 * error and found["silhouette_iou"] > 0.85
 
 
 def test_another_assets_colours_measure_as_wrong(held_out, targets):
