@@ -215,7 +215,8 @@ def read_toml(path: str | Path) -> dict[str, Any]:
 
 
 def load_config(path: str | Path, values: Mapping[str, Any] | None = None) -> Config:
-    """Read a TOML configuration.
+    """Read a TOML configuration; `like = "other"` in a variant takes the other's settings as
+    defaults.
 
     Args:
         path: the file.
@@ -234,11 +235,25 @@ def load_config(path: str | Path, values: Mapping[str, Any] | None = None) -> Co
     for name, cls in tables.items():
         if name in values:
             values[name] = _build(cls, values[name], f"{path} [{name}]")
+    variants = values.get("refany3d", {})
     values["refany3d"] = {
-        name: _build(RefAny3DConfig, table, f"{path} [refany3d.{name}]")
-        for name, table in values.get("refany3d", {}).items()
+        name: _build(RefAny3DConfig, _resolved(variants, name, path), f"{path} [refany3d.{name}]")
+        for name in variants
     }
     return _build(Config, values, str(path))
+
+
+def _resolved(variants: Mapping[str, Mapping], name: str, path: str | Path) -> dict[str, Any]:
+    """A variant's table over the table that its `like` names."""
+    table = dict(variants[name])
+    like = table.pop("like", None)
+    if like is None:
+        return table
+    if like not in variants or "like" in variants[like]:
+        raise ValueError(
+            f"{path} [refany3d.{name}]: like is '{like}', expected a variant that is like no other"
+        )
+    return {**variants[like], **table}
 
 
 def flat(config: Any) -> dict[str, Any]:

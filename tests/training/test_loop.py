@@ -143,3 +143,14 @@ def test_unknown_setting_is_named(tmp_path):
     path.write_text('[base]\nbatch = "3"\n')
     with pytest.raises(ValueError, match="'batch' is '3', expected int"):
         load_config(path)
+
+
+def test_a_variant_like_another(tmp_path):
+    path = tmp_path / "c.toml"
+    table = "[refany3d.a]\nrank = 7\nbatch = 5\n[refany3d.b]\nlike = 'a'\nbatch = 6\n"
+    path.write_text(table)
+    b = load_config(path).refany3d["b"]
+    assert (b.rank, b.batch) == (7, 6)
+    path.write_text(table + "[refany3d.c]\nlike = 'b'\n")
+    with pytest.raises(ValueError, match=r"\[refany3d.c\]: like is 'b'"):
+        load_config(path)
