@@ -19,7 +19,7 @@ FIRST_STEPS = (0.3, 0.3, 0.3, 0.15, 0.2, 0.2)
 up."""
 ROUNDS = (1.0, 0.2)
 """Sizes of the simplex, one search after another."""
-EVALUATIONS = 200
+EVALUATIONS = 120
 """Renders of a round."""
 
 

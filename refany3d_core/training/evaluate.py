@@ -6,7 +6,10 @@ import csv
 import dataclasses
 import json
 import logging
+import multiprocessing
+import os
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -205,16 +208,20 @@ def judge(samples: Iterable[Sample], similarities: list[Similarity]) -> list[dic
         samples: what to judge.
         similarities: further columns, of the image against reference views (the best view counts).
     """
-    rows = []
-    for sample in samples:
-        surface = SurfaceColors(sample.asset)
-        row = measure(sample.image, sample.point_map, sample.asset, surface, sample.fov)
-        if similarities:
-            views = render_reference_views(sample.asset, 8, max(sample.image.shape[:2])).colors
-            for similarity in similarities:
-                row[similarity.name] = max(similarity(sample.image, view) for view in views)
-        rows.append({"name": sample.name, "prompt": sample.prompt, **row})
+    samples = list(samples)
+    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
+        rows = list(pool.map(_measured, samples))
+    for sample, row in zip(samples, rows) if similarities else ():
+        views = render_reference_views(sample.asset, 8, max(sample.image.shape[:2])).colors
+        for similarity in similarities:
+            row[similarity.name] = max(similarity(sample.image, view) for view in views)
     return rows
+
+
+def _measured(sample: Sample) -> dict:
+    surface = SurfaceColors(sample.asset)
+    found = measure(sample.image, sample.point_map, sample.asset, surface, sample.fov)
+    return {"name": sample.name, "prompt": sample.prompt, **found}
 
 
 def summary(rows: list[dict]) -> dict[str, dict[str, float]]:
