@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from flux_templates import BLUE, BROWN, GREEN, HF, SHARED_LINKS, node, shared_nodes
 
-EXAMPLE = "examples/hut.glb"
-PROMPT = "a hut on grass in front of snowy mountains"
+EXAMPLE = "examples/mushroom.glb"
+PROMPT = "a mushroom on grass in front of snowy mountains"
 SIZE, VIEWS, STEPS = 96, 4, 20
 
 HUNYUAN = "hunyuan3d-dit-v2-mv_fp16.safetensors"
@@ -93,7 +93,7 @@ def mesh_nodes(note: str, title: str) -> dict:
 
 def sampler(x: int, y: int = 0) -> dict:
     return node("RefAny3D_Sampler", x, y, 300, 400,
-                widgets={"seed": 1, "width": SIZE, "height": SIZE, "steps": STEPS,
+                widgets={"seed": 0, "width": SIZE, "height": SIZE, "steps": STEPS,
                          "image_guidance": 2.0})  # fmt: skip
 
 
@@ -239,9 +239,9 @@ def camera_and_check() -> dict:
 
 def saved_reference() -> dict:
     nodes = mesh_nodes(SAVE_NOTE, "Prepare once") | {
-        "save": node("RefAny3D_SaveReference", 1160, 480, 270, 100, widgets={"name": "hut"}),
+        "save": node("RefAny3D_SaveReference", 1160, 480, 270, 100, widgets={"name": "mushroom"}),
         "seen": node("PreviewImage", 1160, 640, 270, 330, title="Reference views"),
-        "load": node("RefAny3D_LoadReference", 1480, -160, 300, 80, widgets={"name": "hut"}),
+        "load": node("RefAny3D_LoadReference", 1480, -160, 300, 80, widgets={"name": "mushroom"}),
         "sampler": sampler(1480),
         **picture_nodes(1830),
     }

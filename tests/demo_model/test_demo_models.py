@@ -73,7 +73,7 @@ def test_stock_text_encoding_is_the_trainers(demo):
     tensors = load_tensors(path)
     encoder = TextEncoder(len(vocabulary), tensors["position"].shape[1]).eval()
     encoder.load_state_dict({k: v.float() for k, v in tensors.items()})
-    prompt = "a hut on grass in front of snowy mountains"
+    prompt = "a mushroom on grass in front of snowy mountains"
     with torch.no_grad():
         wanted, _ = encoder(torch.tensor([Tokenizer(vocabulary)(prompt)]))
     ((found, options),) = demo.encode(prompt)
@@ -83,7 +83,7 @@ def test_stock_text_encoding_is_the_trainers(demo):
 
 def test_weights_of_words_are_heard(demo):
     plain, same, strong = (
-        demo.encode(f"a hut on {word}")[0][0] for word in ("grass", "(grass:1.0)", "(grass:1.5)")
+        demo.encode(f"a mushroom on {word}")[0][0] for word in ("grass", "(grass:1.0)", "(grass:1.5)")
     )
     assert torch.allclose(plain, same, atol=1e-6)
     assert (strong - plain).abs().max() > 1e-2

@@ -43,7 +43,7 @@ def test_the_demo_leaves_the_pictures_that_it_names(tmp_path):
         pictures = {file: np.asarray(Image.open(file).convert("RGB")) for file in named}
         assert len(pictures) == 2 + 2 * 4 + 1
         views = [p for file, p in pictures.items() if file.name.startswith("demo_views")]
-        # The hut: white around, and neither empty nor the same from two sides.
+        # The mushroom: white around, and neither empty nor the same from two sides.
         assert all((view[0] == 255).all() and view.std() > 10 for view in views)
         assert not np.array_equal(views[0], views[1])
         sheet = next(p for file, p in pictures.items() if file.name == "contact_sheet.png")

@@ -42,7 +42,7 @@ def test_demo(server):
 
 
 def test_locked_pose_is_the_asked_one(server):
-    """The map that comes out is the map that was held: the hut from the asked camera."""
+    """The map that comes out is the map that was held: the mushroom from the asked camera."""
     graph = graph_of(server, "refany3d_lock_pose", FEW)
     key = next(k for k, n in graph.items() if n["class_type"] == "RefAny3D_LockPose")
     graph["asked"] = {
@@ -63,10 +63,10 @@ def test_camera_and_check(server):
 def test_a_saved_reference_is_used_without_the_mesh(server):
     graph = graph_of(server, "refany3d_saved_reference", FEW)
     folder = server.base / "models" / "refany3d" / "references"
-    (folder / "hut.safetensors").unlink(missing_ok=True)
+    (folder / "mushroom.safetensors").unlink(missing_ok=True)
     save = next(k for k, n in graph.items() if n["class_type"] == "RefAny3D_SaveReference")
     server.run(needed(graph, [save]), seconds=300)
-    assert (folder / "hut.safetensors").is_file()
+    assert (folder / "mushroom.safetensors").is_file()
     outputs = [k for k, n in graph.items() if n["class_type"] == "SaveImage"]
     later = needed(graph, outputs)
     assert "RefAny3D_LoadMesh" not in {n["class_type"] for n in later.values()}
