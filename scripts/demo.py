@@ -31,7 +31,9 @@ WHAT_THE_PICTURES_ARE = """\
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("mesh", nargs="?", type=Path, help="GLB, OBJ, PLY, STL, ...; a bundled mushroom")
+    parser.add_argument(
+        "mesh", nargs="?", type=Path, help="GLB, OBJ, PLY, STL, ...; the bundled mushroom"
+    )
     parser.add_argument("--prompt", help="what to make of it")
     parser.add_argument("--keep-server", action="store_true", help="leave the server running")
     return parser.parse_args()
@@ -73,7 +75,8 @@ def run_demo(host: Host, options: argparse.Namespace) -> int:
     print(f"[demo] Starting ComfyUI (log: {server.log_file}) ...", flush=True)
     try:
         with server:
-            print(f"[demo] Running {WORKFLOW.name} on {mesh or 'the bundled mushroom'} ...", flush=True)
+            what = mesh or "the bundled mushroom"
+            print(f"[demo] Running {WORKFLOW.name} on {what} ...", flush=True)
             start = time.monotonic()
             graph = demo_graph(server, f"3d/{mesh.name}" if mesh else None, options.prompt)
             files = sorted(server.files(server.run(graph, seconds=900)))

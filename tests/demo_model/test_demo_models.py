@@ -1,5 +1,6 @@
 """The bundled small model through the pack's nodes: it loads, and its pictures mean something."""
 
+import io
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import trimesh
 
 from refany3d_core.asset.load import load_bytes
 from refany3d_core.pointmap.consistency import SurfaceColors
@@ -33,8 +35,9 @@ class Demo:
 
         return CLIPTextEncode().encode(self.clip, prompt)[0]
 
-    def reference(self, asset):
-        views = self.nodes["RefAny3D_RenderViews"].execute(asset, VIEWS, SIZE).result
+    def reference(self, glb: bytes):
+        mesh = trimesh.load(io.BytesIO(glb), file_type="glb", force="mesh")
+        views = self.nodes["RefAny3D_RenderViews"].execute(mesh, VIEWS, SIZE).result
         encoder = self.nodes["RefAny3D_EncodeReferences"]
         return encoder.execute(self.vae, views[0], views[1]).result[0]
 
@@ -58,8 +61,10 @@ def subjects(demo) -> list[SimpleNamespace]:
     table = make_assets(0, "held_out", COUNT)
     found = []
     for i in range(COUNT):
-        asset = load_bytes(asset_glb(table, i), "glb")
-        found.append(SimpleNamespace(name=table.name(i), asset=asset, surface=SurfaceColors(asset)))
+        glb = asset_glb(table, i)
+        asset = load_bytes(glb, "glb")
+        surface = SurfaceColors(asset)
+        found.append(SimpleNamespace(name=table.name(i), glb=glb, asset=asset, surface=surface))
     return found
 
 
@@ -82,9 +87,8 @@ def test_stock_text_encoding_is_the_trainers(demo):
 
 
 def test_weights_of_words_are_heard(demo):
-    plain, same, strong = (
-        demo.encode(f"a mushroom on {word}")[0][0] for word in ("grass", "(grass:1.0)", "(grass:1.5)")
-    )
+    words = ("grass", "(grass:1.0)", "(grass:1.5)")
+    plain, same, strong = (demo.encode(f"a mushroom on {word}")[0][0] for word in words)
     assert torch.allclose(plain, same, atol=1e-6)
     assert (strong - plain).abs().max() > 1e-2
 
@@ -95,7 +99,7 @@ def test_the_picture_shows_the_asset_that_was_given(demo, subjects):
     for i, subject in enumerate(subjects):
         prompt = f"a {subject.name} on grass in front of a blue sky"
         for kind, other in (("right", subject), ("wrong", subjects[(i + 1) % COUNT])):
-            image, point_map = demo.make(demo.reference(other.asset), prompt, seed=i)
+            image, point_map = demo.make(demo.reference(other.glb), prompt, seed=i)
             rows[kind].append(measure(image, point_map, subject.asset, subject.surface, 45.0))
     mean = {k: {m: np.nanmean([row[m] for row in v]) for m in v[0]} for k, v in rows.items()}
     assert mean["right"]["colour_error"] < 0.75 * mean["wrong"]["colour_error"]
