@@ -175,8 +175,13 @@ def test_a_demo_template_runs_from_the_page(page, name, artifacts):
 
 def test_the_page_and_our_reader_give_the_same_graph(page, server, any_template):
     """scripts/graph.py converts a saved file as `app.graphToPrompt()` does."""
+    info = server.get("/object_info")
     theirs = page.run("return (await app.graphToPrompt()).output;")
-    ours = to_api(saved(any_template), server.get("/object_info"))
+    for node in theirs.values():  # a 3D viewer sends its own state, which Preview 3D does not take
+        known = info[node["class_type"]]["input"]
+        if not any("image" in inputs for inputs in known.values()):
+            node["inputs"].pop("image", None)
+    ours = to_api(saved(any_template), info)
     assert {key: node["inputs"] for key, node in theirs.items()} == {
         key: node["inputs"] for key, node in ours.items()
     }
