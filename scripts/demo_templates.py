@@ -94,7 +94,7 @@ def mesh_nodes(note: str, title: str) -> dict:
 def sampler(x: int, y: int = 0) -> dict:
     return node("RefAny3D_Sampler", x, y, 300, 400,
                 widgets={"seed": 0, "width": SIZE, "height": SIZE, "steps": STEPS,
-                         "image_guidance": 2.0})  # fmt: skip
+                         "image_guidance": 2.0, "isolated_references": True})  # fmt: skip
 
 
 def picture_nodes(x: int, y: int = 0) -> dict:
@@ -177,7 +177,8 @@ def lock_pose() -> dict:
 def camera_and_check() -> dict:
     nodes = mesh_nodes(CHECK_NOTE, "Check and recover") | {
         "pose": node("RefAny3D_Apply", 1480, 0, 300, 420,
-                     widgets={"width": SIZE, "height": SIZE, "batch_size": 4}),
+                     widgets={"width": SIZE, "height": SIZE, "batch_size": 4,
+                              "isolated_references": True}),
         "sampler": node("KSampler", 1830, 0, 300, 270,
                         widgets={"seed": 1, "steps": STEPS, "cfg": 2.0, "sampler_name": "euler",
                                  "scheduler": "simple", "denoise": 1.0}),

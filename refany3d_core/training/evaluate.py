@@ -67,7 +67,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Settings:
-    """How the samples of a trained variant are made.
+    """How the samples of a trained variant are made, with the attention that it was trained with.
 
     Attributes:
         variant: name under [refany3d] of the configuration.
@@ -158,7 +158,7 @@ def generate(run: Run, settings: Settings) -> Tensor:
             context, pooled = text(data.captions[rows, 0])
             tokens = sample_pair(
                 model, adapters, sequence, context, pooled, references[rows], data.black.float(),
-                noise[rows], settings.steps, settings.image_guidance,
+                noise[rows], settings.steps, settings.image_guidance, config.shared_targets > 0,
             )  # fmt: skip
             pictures.append(decode_tokens(autoencoder, tokens, run.grid))
     return torch.cat(pictures)

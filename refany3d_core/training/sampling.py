@@ -11,7 +11,7 @@ from torch import Tensor
 from ..method.guidance import IMAGE_GUIDANCE, TARGET_GUIDANCE, published_sigmas
 from .adapters import Adapters
 from .objectives import order_tokens
-from .sequence import Sequence
+from .sequence import ReferenceMemory, Sequence, split_sequence
 from .transformer import Flux
 
 
@@ -41,6 +41,7 @@ def sample_pair(
     noise: Tensor,
     steps: int,
     image_guidance: float = IMAGE_GUIDANCE,
+    isolated_references: bool = False,
 ) -> Tensor:
     """Image and point map, denoised side by side (METHOD facts 23-26).
 
@@ -53,6 +54,8 @@ def sample_pair(
         noise: [B, 2, T, 64], RGB then map.
         steps: Euler steps.
         image_guidance: s; 1 leaves the negative pass out.
+        isolated_references: references see only their own pair, once for all steps, as a model
+            trained with `shared_targets` knows them (METHOD fact 30).
 
     Returns:
         Clean tokens [B, 2, T, 64]; the map is noise where the model has no point-map branch.
@@ -62,20 +65,33 @@ def sample_pair(
     deltas, domain_tokens = adapters.deltas(), adapters.domain_tokens()
     open_sequence = dataclasses.replace(sequence, isolated=False)
     empty = black.expand_as(views)
+    memory = None
+    if isolated_references:
+        memory = ReferenceMemory(1)
+        sequence, alone = split_sequence(sequence)
+        nothing = noise[:, 0, :0]
+        t = torch.zeros(len(noise), device=noise.device)
+        model(
+            alone, order_tokens(nothing, nothing, views, maps), context[:, :0], pooled, t,
+            torch.full_like(t, TARGET_GUIDANCE), deltas, domain_tokens, memory,
+        )  # fmt: skip
+        views = views[:, :, :0]
     sigmas = published_sigmas(steps, noise.shape[2]).tolist()
     for now, after in zip(sigmas, sigmas[1:]):
         t = torch.full((len(x),), now, device=x.device)
 
-        def velocity(sequence: Sequence, references: Tensor) -> Tensor:
+        def velocity(
+            sequence: Sequence, references: Tensor, memory: ReferenceMemory | None = None
+        ) -> Tensor:
             tokens = order_tokens(x[:, 0], x[:, 1], references, maps)
             guidance = torch.full_like(t, TARGET_GUIDANCE)
             out = model(
-                sequence, tokens, context, pooled, t, guidance, deltas, domain_tokens
+                sequence, tokens, context, pooled, t, guidance, deltas, domain_tokens, memory
             ).float()
             out = out.unflatten(1, (-1, x.shape[2]))
             return out if maps else torch.cat([out, torch.zeros_like(out)], 1)
 
-        v = velocity(sequence, views)
+        v = velocity(sequence, views, memory)
         if image_guidance != 1:
             negative = velocity(open_sequence, empty)
             v = negative + image_guidance * (v - negative)
