@@ -35,6 +35,8 @@ from refany3d_core.training.world.mesh import asset_glb
 from refany3d_core.training.world.scenes import random_scenes
 
 SIZE, VIEWS, FOV = 96, 4, 45.0
+TRAINED = Approximation(isolated_references=True)
+"""The attention that the model was trained with."""
 APPROXIMATIONS = {
     "exact": Approximation(),
     "reference_reuse 2": Approximation(reference_reuse=2),
@@ -71,7 +73,7 @@ class Small:
         pictures = (torch.from_numpy(x) for x in (views.colors, views.point_maps))
         return encode_references(self.vae, *pictures)
 
-    def make(self, reference, prompt: str, seed: int, latent=None, approximation=Approximation()):
+    def make(self, reference, prompt: str, seed: int, latent=None, approximation=TRAINED):
         """(image, point map), float32 [H, W, 3] in 0..1."""
         positive = self.clip.encode_from_tokens_scheduled(self.clip.tokenize(prompt))
         patched = patch_model(self.model, self.adapters, approximation=approximation)
