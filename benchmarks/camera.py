@@ -43,9 +43,7 @@ def pose_errors(found: Camera, true: Camera) -> tuple[float, float]:
     """Degrees, and the distance of the eyes as a part of the true distance to the origin."""
     turn = found.pose[:3, :3].T @ true.pose[:3, :3]
     angle = np.degrees(np.arccos(np.clip((np.trace(turn) - 1) / 2, -1, 1)))
-    return float(angle), float(
-        np.linalg.norm(found.eye - true.eye) / np.linalg.norm(true.eye)
-    )
+    return float(angle), float(np.linalg.norm(found.eye - true.eye) / np.linalg.norm(true.eye))
 
 
 def main() -> int:

@@ -32,12 +32,12 @@ import comfy.samplers  # noqa: E402
 import comfy.sd  # noqa: E402
 import comfy.utils  # noqa: E402
 
-from refany3d_core.host.adapters import AdapterModules, own  # noqa: E402
 from refany3d_core.host.conditioning import with_references  # noqa: E402
 from refany3d_core.host.model_files import fuse_lora  # noqa: E402
 from refany3d_core.host.patch import patch_model  # noqa: E402
-from refany3d_core.method.ablation import Ablation  # noqa: E402
+from refany3d_core.host.routing import AdapterModules, own  # noqa: E402
 from refany3d_core.method.adapters import LowRank, adapted_layers  # noqa: E402
+from refany3d_core.method.components import Components  # noqa: E402
 from refany3d_core.reference import Reference  # noqa: E402
 
 
@@ -185,7 +185,7 @@ class Bench:
         """Patched model and both conditionings for the first n views."""
         reference = Reference(self.views[:views], self.maps[:views], self.black)
         positive = [[self.text, {"pooled_output": self.pooled, "guidance": 3.5}]]
-        model = patch_model(self.model, self.adapters, Ablation(), **options)
+        model = patch_model(self.model, self.adapters, Components(), **options)
         positive, negative = with_references(positive, reference)
         return SimpleNamespace(model=model, positive=positive, negative=negative)
 

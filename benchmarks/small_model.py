@@ -23,12 +23,12 @@ from refany3d_core.asset.views import render_reference_views
 from refany3d_core.host.conditioning import with_references
 from refany3d_core.host.demo_models import load_demo_models
 from refany3d_core.host.latents import empty_joint_latent, encode_references, split_joint_latent
+from refany3d_core.host.locked_latent import locked_joint_latent
 from refany3d_core.host.patch import patch_model
-from refany3d_core.host.pose import locked_joint_latent
 from refany3d_core.host.sampling import PUBLISHED_SCHEDULE, sample_joint, sigmas
 from refany3d_core.method.approximation import Approximation
 from refany3d_core.pointmap.consistency import SurfaceColors, check_consistency
-from refany3d_core.pointmap.pose import orbit_camera, render_pose
+from refany3d_core.pointmap.posed_view import orbit_camera, render_pose
 from refany3d_core.training.fidelity import image_subject, iou, measure
 from refany3d_core.training.world.assets import make_assets
 from refany3d_core.training.world.mesh import asset_glb

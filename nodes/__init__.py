@@ -3,15 +3,15 @@
 from comfy_api.latest import ComfyExtension, io
 
 from ..refany3d_core.host import model_files
-from .adapters import LoadAdapters
 from .apply import Apply
 from .camera import CameraFromPointMap
 from .consistency import CheckConsistency
 from .demo_models import LoadDemoModels
 from .latents import DecodePointMap, SplitLatent
+from .load_adapters import LoadAdapters
+from .lock_pose import LockPose
 from .mesh import LoadMesh, RenderViews
 from .point_cloud import PointCloud
-from .pose import LockPose
 from .reference_files import LoadReference, SaveReference
 from .references import EncodeReferences
 from .sampler import Sampler

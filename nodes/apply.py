@@ -5,9 +5,8 @@ from comfy_api.latest import io
 from ..refany3d_core.host.conditioning import with_references
 from ..refany3d_core.host.latents import check_size, empty_joint_latent
 from ..refany3d_core.host.patch import patch_model
-from ..refany3d_core.method.ablation import Ablation
-from .method_sockets import method_inputs, size_inputs, validate_size
-from .sockets import CATEGORY
+from ..refany3d_core.method.components import Components
+from .sockets import CATEGORY, method_inputs, size_inputs, validate_size
 from .speed import approximation, speed_inputs
 
 _ABLATIONS = {
@@ -96,14 +95,15 @@ class Apply(io.ComfyNode):
         **speed,
     ) -> io.NodeOutput:
         check_size("Apply RefAny3D", width, height)
-        ablation = Ablation(
-            domain_token=no_domain_token,
-            shared_positions=shift_point_map,
-            adapters=no_adapters,
-            text_agnostic=point_map_sees_text,
-            point_maps=no_point_map,
+        components = Components(
+            domain_token=not no_domain_token,
+            reference_lora=not no_adapters,
+            domain_lora=not no_adapters,
+            shared_positions=not shift_point_map,
+            text_agnostic=not point_map_sees_text,
+            point_maps=not no_point_map,
         )
-        patched = patch_model(model, adapters, ablation, approximation(**speed))
+        patched = patch_model(model, adapters, components, approximation(**speed))
         positive, negative = with_references(positive, reference)
         return io.NodeOutput(
             patched, positive, negative, empty_joint_latent(width, height, batch_size)

@@ -16,8 +16,7 @@ from ..refany3d_core.pointmap.camera import (
 )
 from ..refany3d_core.pointmap.decode import pictures
 from ..refany3d_core.pointmap.export import camera_gltf
-from .pose import mesh_input
-from .sockets import CATEGORY
+from .sockets import CATEGORY, mesh_input
 
 
 class CameraFromPointMap(io.ComfyNode):

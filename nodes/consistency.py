@@ -15,8 +15,7 @@ from ..refany3d_core.pointmap.consistency import (
     heat_picture,
 )
 from ..refany3d_core.pointmap.decode import pictures
-from .pose import mesh_input
-from .sockets import CATEGORY
+from .sockets import CATEGORY, mesh_input
 
 
 class CheckConsistency(io.ComfyNode):

@@ -7,9 +7,7 @@ from comfy_api.latest import io
 from ..refany3d_core.asset import to_asset
 from ..refany3d_core.host.latents import split_joint_latent
 from ..refany3d_core.pointmap.decode import UNIT_BOX, decode, pictures
-from .mesh import MESH_KINDS
-from .method_sockets import panel_outputs
-from .sockets import CATEGORY
+from .sockets import CATEGORY, MESH_KINDS, panel_outputs
 
 
 class SplitLatent(io.ComfyNode):

@@ -14,19 +14,9 @@ from ..refany3d_core.asset.contact_sheet import contact_sheet
 from ..refany3d_core.asset.fingerprint import fingerprint
 from ..refany3d_core.asset.from_trimesh import to_trimesh
 from .mesh_files import MESH_FOLDER, mesh_files, mesh_path
-from .sockets import CATEGORY
+from .sockets import CATEGORY, MESH_KINDS, TrimeshSocket
 
 logger = logging.getLogger(__name__)
-
-TrimeshSocket = io.Custom("TRIMESH")
-MESH_KINDS = [
-    TrimeshSocket,
-    io.Mesh,
-    *(
-        io.Custom(f"FILE_3D{kind}")
-        for kind in ("", "_GLB", "_GLTF", "_OBJ", "_STL", "_PLY", "_FBX", "_USDZ")
-    ),
-]
 
 
 def show_on_node(node: type[io.ComfyNode], lines: list[str]) -> None:
@@ -266,9 +256,7 @@ class RenderViews(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Image.Output(
-                    "views", display_name="views", tooltip="RGB views [n, H, W, 3]."
-                ),
+                io.Image.Output("views", display_name="views", tooltip="RGB views [n, H, W, 3]."),
                 io.Image.Output(
                     "point_maps",
                     display_name="point_maps",

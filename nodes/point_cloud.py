@@ -7,8 +7,7 @@ from comfy_api.latest import Types, io
 from ..refany3d_core.asset import to_asset
 from ..refany3d_core.pointmap.decode import UNIT_BOX, decode, pictures
 from ..refany3d_core.pointmap.export import point_cloud_ply
-from .pose import mesh_input
-from .sockets import CATEGORY
+from .sockets import CATEGORY, mesh_input
 
 
 class PointCloud(io.ComfyNode):

@@ -4,13 +4,16 @@ import comfy.samplers
 from comfy_api.latest import io
 
 from ..refany3d_core.host.conditioning import with_references
-from ..refany3d_core.host.latents import check_size, empty_joint_latent, split_joint_latent
+from ..refany3d_core.host.latents import (
+    check_size,
+    empty_joint_latent,
+    joint_size,
+    split_joint_latent,
+)
 from ..refany3d_core.host.patch import patch_model
-from ..refany3d_core.host.pose import joint_size
 from ..refany3d_core.host.sampling import PUBLISHED_SCHEDULE, sample_joint, schedulers, sigmas
 from ..refany3d_core.method.guidance import IMAGE_GUIDANCE
-from .method_sockets import method_inputs, panel_outputs, size_inputs, validate_size
-from .sockets import CATEGORY
+from .sockets import CATEGORY, method_inputs, panel_outputs, size_inputs, validate_size
 from .speed import approximation, speed_inputs
 
 

@@ -9,6 +9,10 @@ if TYPE_CHECKING:
     import torch
 
 
+LATENT_CHANNELS = 16
+"""Channels of FLUX's latents: what its VAE makes of a picture."""
+
+
 @dataclass(frozen=True)
 class Reference:
     """Latents of an asset's n reference views, their point maps and the black image.

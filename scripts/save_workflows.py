@@ -104,8 +104,13 @@ def build(page, name: str) -> None:
     page.open()
     page.wait_until("return !!LiteGraph.registered_node_types.MarkdownNote;")
     # A list, because the driver would sort an object's keys and so the node ids.
-    page.run(BUILD, list(spec["nodes"].items()), spec["links"], spec["groups"],
-             flux_templates.MODELS | demo_templates.MODELS)
+    page.run(
+        BUILD,
+        list(spec["nodes"].items()),
+        spec["links"],
+        spec["groups"],
+        flux_templates.MODELS | demo_templates.MODELS,
+    )
     page.fit()
 
 
@@ -114,9 +119,7 @@ def save(page, name: str) -> None:
     from page import pretty
 
     build(page, name)
-    workflow = json.loads(
-        page.run("return JSON.stringify((await app.graphToPrompt()).workflow);")
-    )
+    workflow = json.loads(page.run("return JSON.stringify((await app.graphToPrompt()).workflow);"))
     workflow["id"] = str(uuid.uuid5(uuid.NAMESPACE_URL, name))
     target = ROOT / "workflows" / f"{name}.json"
     target.write_text(pretty(workflow), encoding="utf-8")

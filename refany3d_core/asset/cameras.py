@@ -179,9 +179,7 @@ def orbit(
     ]
 
 
-def fitting_radius(
-    vertices: np.ndarray, cameras: Sequence[Camera], margin: float = 1.05
-) -> float:
+def fitting_radius(vertices: np.ndarray, cameras: Sequence[Camera], margin: float = 1.05) -> float:
     """Smallest distance from the origin at which all vertices stay inside all pictures.
 
     Args:

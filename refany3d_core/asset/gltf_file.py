@@ -161,9 +161,7 @@ class GltfFile:
             return np.maximum(out.astype(np.float32) / np.iinfo(out.dtype).max, -1.0)
         return out
 
-    def _strided(
-        self, entry: dict, dtype: str, width: int, count: int, where: str
-    ) -> np.ndarray:
+    def _strided(self, entry: dict, dtype: str, width: int, count: int, where: str) -> np.ndarray:
         data = self.buffer_view(entry["bufferView"])
         view = self.item("bufferViews", entry["bufferView"])
         size = np.dtype(dtype).itemsize

@@ -80,9 +80,7 @@ def _gltf_parts(data: bytes, folder: Path | None) -> tuple[list[Part], list[str]
     return load_gltf(GltfFile(data, folder))
 
 
-def _trimesh_parts(
-    data: bytes, kind: str, folder: Path | None
-) -> tuple[list[Part], list[str]]:
+def _trimesh_parts(data: bytes, kind: str, folder: Path | None) -> tuple[list[Part], list[str]]:
     import trimesh
 
     if len(data) > MAX_TRIMESH_BYTES:

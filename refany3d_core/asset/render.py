@@ -83,7 +83,7 @@ def embree_available() -> bool:
 
 
 def choose_backend(backend: str = AUTO) -> str:
-    """"embree" or "numpy" for the given choice.
+    """ "embree" or "numpy" for the given choice.
 
     Raises:
         ValueError: Embree is asked for and not installed, or the name is unknown.

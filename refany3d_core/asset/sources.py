@@ -51,9 +51,7 @@ def _from_trimesh(mesh) -> Asset:
     if attached is not None:
         return attached
     if not isinstance(mesh, (trimesh.Trimesh, trimesh.Scene)):
-        raise ValueError(
-            f"a trimesh {type(mesh).__name__} has no faces; connect a surface mesh"
-        )
+        raise ValueError(f"a trimesh {type(mesh).__name__} has no faces; connect a surface mesh")
     return Asset(*parts_from_trimesh(mesh))
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ..training.checkpoint import dequantise_rows
 from ..training.text import LENGTH, PAD, START, TextEncoder, Tokenizer
 from . import model_files
-from .adapters import Adapters
+from .routing import Adapters
 
 FOLDER = Path(__file__).resolve().parents[2] / "demo_model"
 """Where the bundled files lie."""

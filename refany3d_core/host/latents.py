@@ -7,7 +7,7 @@ from typing import Any
 import comfy.model_management
 import torch
 
-from ..reference import Reference
+from ..reference import LATENT_CHANNELS, Reference
 
 TOKEN_PIXELS = 16
 """Pixels a side of one token: 8 of the VAE times the patch of 2."""
@@ -15,7 +15,6 @@ MIN_PIXELS = 64
 MAX_PIXELS = 4096
 
 _VAE_PIXELS = 8
-_CHANNELS = 16
 
 Latent = dict[str, Any]
 
@@ -37,8 +36,23 @@ def check_size(node: str, width: int, height: int) -> None:
 
 def empty_joint_latent(width: int, height: int, batch_size: int) -> Latent:
     """Empty LATENT [batch_size, 16, height / 8, 2 * width / 8], for pixels of one panel."""
-    shape = (batch_size, _CHANNELS, height // _VAE_PIXELS, 2 * width // _VAE_PIXELS)
+    shape = (batch_size, LATENT_CHANNELS, height // _VAE_PIXELS, 2 * width // _VAE_PIXELS)
     return {"samples": torch.zeros(shape, device=comfy.model_management.intermediate_device())}
+
+
+def joint_size(latent: Latent) -> tuple[int, int]:
+    """Width and height in pixels of one panel of a joint LATENT.
+
+    Raises:
+        ValueError: it is not a joint latent.
+    """
+    samples = latent["samples"]
+    if samples.ndim != 4 or samples.shape[1] != LATENT_CHANNELS or samples.shape[-1] % 2:
+        raise ValueError(
+            f"RefAny3D Sampler: 'latent' is {tuple(samples.shape)}, not a joint latent of 16 "
+            "channels with two panels; connect Lock Pose's latent, or nothing"
+        )
+    return samples.shape[-1] // 2 * _VAE_PIXELS, samples.shape[-2] * _VAE_PIXELS
 
 
 def split_joint_latent(latent: Latent) -> tuple[Latent, Latent]:
@@ -74,7 +88,7 @@ def encode_references(vae: Any, views: torch.Tensor, point_maps: torch.Tensor) -
     black = torch.zeros_like(views[:1, ..., :3])
     pictures = torch.cat([views[..., :3], point_maps[..., :3], black])
     latents = vae.encode(pictures)
-    expected = (_CHANNELS, pictures.shape[1] // _VAE_PIXELS, pictures.shape[2] // _VAE_PIXELS)
+    expected = (LATENT_CHANNELS, pictures.shape[1] // _VAE_PIXELS, pictures.shape[2] // _VAE_PIXELS)
     if tuple(latents.shape[1:]) != expected:
         raise ValueError(
             f"Point Map Encode: 'vae' makes latents of {tuple(latents.shape[1:])} from these "

@@ -12,7 +12,7 @@ import folder_paths
 from torch import Tensor
 
 from ..method.adapters import LowRank, adapted_layers, fuse_low_rank
-from .adapters import AdapterModules, Adapters, own
+from .routing import AdapterModules, Adapters, own
 
 FOLDER = "refany3d"
 """Key of our model folder, models/refany3d, beside the stock models/loras."""
@@ -114,9 +114,7 @@ def _first(keys: set[str] | list[str]) -> str:
     return ", ".join(f"'{key}'" for key in keys[:_SHOWN_KEYS]) + more
 
 
-def _read_lora(
-    name: str, role: str, locate: Callable[[str, str], str]
-) -> dict[str, LowRank]:
+def _read_lora(name: str, role: str, locate: Callable[[str, str], str]) -> dict[str, LowRank]:
     """Pairs by diffusers layer name; every layer of METHOD fact 18 and no other."""
     where = f"Load RefAny3D LoRAs: {role} '{name}'"
     tensors = _read_tensors(name, role, locate)

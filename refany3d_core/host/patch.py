@@ -13,23 +13,22 @@ from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import CallbacksMP, WrapperExecutor, WrappersMP
 from torch import Tensor
 
-from ..method.ablation import Ablation
 from ..method.approximation import Approximation
-from .adapters import Adapters, Routing
+from ..method.components import Components
+from ..reference import LATENT_CHANNELS
 from .conditioning import PASS_KEY
 from .memory import shape_that_needs, working_bytes
 from .reuse import ReferenceCache, StoredReferences, sampling_step
+from .routing import Adapters, Routing
 from .transformer import BranchAttention, Inputs, predict, rotary_table
 
 KEY = "refany3d"
-
-_LATENT_CHANNELS = 16
 
 
 def patch_model(
     model: ModelPatcher,
     adapters: Adapters,
-    ablation: Ablation = Ablation(),
+    components: Components = Components(),
     approximation: Approximation = Approximation(),
 ) -> ModelPatcher:
     """A clone of the model that denoises RGB and point map side by side.
@@ -37,7 +36,7 @@ def patch_model(
     Args:
         model: a FLUX.1-dev MODEL; it is left as it is.
         adapters: RefAny3D's LoRAs and domain embedder.
-        ablation: what to leave out of the method.
+        components: which parts of the method are on.
         approximation: what to compute less often than the method does.
 
     Raises:
@@ -45,7 +44,7 @@ def patch_model(
     """
     _check_model(model, adapters)
     patched = model.clone()
-    patch = JointDenoising(adapters, ablation, approximation)
+    patch = JointDenoising(adapters, components, approximation)
     additional = [adapters.patcher]
     for kind in (
         WrappersMP.DIFFUSION_MODEL,
@@ -69,10 +68,10 @@ class JointDenoising:
     """The wrappers. They keep nothing between runs: `forget` ends a run, also a broken one."""
 
     def __init__(
-        self, adapters: Adapters, ablation: Ablation, approximation: Approximation
+        self, adapters: Adapters, components: Components, approximation: Approximation
     ) -> None:
         self.adapters = adapters
-        self.ablation = ablation
+        self.components = components
         self.approximation = approximation
         self.cache = ReferenceCache(approximation)
         self._rotary: dict[tuple, Tensor] = {}
@@ -160,10 +159,10 @@ class JointDenoising:
         black_copies = kwargs.get(PASS_KEY)
         _check_call(x, ref_latents, black_copies, control)
         inputs = Inputs(x, timestep, context, y, guidance, ref_latents)
-        layout = inputs.layout(model.patch_size, self.ablation)
+        layout = inputs.layout(model.patch_size, self.components)
         shapes = (x.shape[-2:], ref_latents[0].shape[-2:], layout, x.device)
         if shapes not in self._rotary:
-            self._rotary[shapes] = rotary_table(model, inputs, layout, self.ablation)
+            self._rotary[shapes] = rotary_table(model, inputs, layout, self.components)
         stored, compute, keep = StoredReferences(), True, False
         if self.approximation.reference_reuse > 1:
             key = (tuple(transformer_options["uuids"]), shapes)
@@ -172,15 +171,15 @@ class JointDenoising:
         attention = BranchAttention(
             layout,
             black_copies,
-            self.ablation,
+            self.components,
             self.approximation.isolated_references,
             transformer_options.get("optimized_attention_override"),
             stored,
             keep,
         )
-        routing = Routing(None if self.ablation.adapters else self.adapters, layout)
+        routing = Routing(self.adapters, layout, self.components)
         domain_tokens = None
-        if not self.ablation.domain_token:
+        if self.components.domain_token:
             domain_tokens = self.adapters.modules.domain_tokens(x)
         with routing.attached(model):
             return predict(
@@ -230,7 +229,7 @@ def _check_model(model: ModelPatcher, adapters: Adapters) -> None:
             "flux1-dev with Load Diffusion Model (or its fp8 or GGUF version)"
         )
     transformer = model.get_model_object("diffusion_model")
-    if transformer.in_channels != _LATENT_CHANNELS * transformer.patch_size**2:
+    if transformer.in_channels != LATENT_CHANNELS * transformer.patch_size**2:
         raise ValueError(
             "Apply RefAny3D: 'model' takes extra input channels (a Fill, Depth or Canny variant "
             "of FLUX); RefAny3D needs plain FLUX.1-dev"

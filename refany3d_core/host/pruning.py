@@ -9,7 +9,7 @@ from comfy.ldm.flux.math import apply_rope1
 from torch import Tensor, nn
 
 from ..method.branches import BranchLayout
-from .adapters import Routing
+from .routing import Routing
 
 _PLAIN_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 

@@ -10,15 +10,15 @@ from comfy.ldm.flux.layers import timestep_embedding
 from comfy.ldm.flux.model import Flux
 from torch import Tensor
 
-from ..method.ablation import Ablation
 from ..method.adapters import MAP_DOMAIN, RGB_DOMAIN
 from ..method.attention import isolated_references, isolated_views, weighted_references
 from ..method.branches import MAP_ROW, TEXT_ROW, BranchLayout
+from ..method.components import Components
 from ..method.guidance import REFERENCE_GUIDANCE, REFERENCE_TIMESTEP
 from ..method.positions import grid_positions, reference_offset
-from .adapters import Routing
 from .pruning import reference_keys_values
 from .reuse import StoredReferences
+from .routing import Routing
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,13 @@ class Inputs:
     guidance: Tensor | None
     references: list[Tensor]
 
-    def layout(self, patch: int, ablation: Ablation) -> BranchLayout:
+    def layout(self, patch: int, components: Components) -> BranchLayout:
         """Where the branches of these inputs lie."""
         height, width = self.x.shape[-2] // patch, self.x.shape[-1] // patch // 2
         rows, columns = (n // patch for n in self.references[0].shape[-2:])
         pairs = len(self.references) // 2
         return BranchLayout(
-            self.context.shape[1], height * width, rows * columns, pairs, not ablation.point_maps
+            self.context.shape[1], height * width, rows * columns, pairs, components.point_maps
         )
 
 
@@ -84,7 +84,9 @@ def modulation_rows(model: Flux, inputs: Inputs, domain_tokens: Tensor | None) -
     return torch.stack(rows, dim=1)
 
 
-def rotary_table(model: Flux, inputs: Inputs, layout: BranchLayout, ablation: Ablation) -> Tensor:
+def rotary_table(
+    model: Flux, inputs: Inputs, layout: BranchLayout, components: Components
+) -> Tensor:
     """Rotary table of the joint sequence; depends on nothing but shapes."""
     patch = model.patch_size
     height, width = inputs.x.shape[-2] // patch, inputs.x.shape[-1] // patch // 2
@@ -93,7 +95,7 @@ def rotary_table(model: Flux, inputs: Inputs, layout: BranchLayout, ablation: Ab
     targets = [grid_positions(height, width)]
     domains = 1
     if layout.point_maps:
-        targets.append(grid_positions(height, width, offset if ablation.shared_positions else 0))
+        targets.append(grid_positions(height, width, 0 if components.shared_positions else offset))
         domains = 2
     references = grid_positions(rows, columns, -offset).repeat(layout.pairs * domains, 1)
     ids = torch.cat([torch.zeros(layout.text, 3), *targets, references])
@@ -111,7 +113,7 @@ class BranchAttention:
     Args:
         layout: where the branches lie.
         black_copies: 0 in the conditional pass, else how many pairs the black one stands for.
-        ablation: what to leave out.
+        components: which parts of the method are on.
         isolated: references of the conditional pass see only their own pair.
         outer: the override of another pack, or None.
         stored: keys and values of references.
@@ -122,7 +124,7 @@ class BranchAttention:
         self,
         layout: BranchLayout,
         black_copies: int,
-        ablation: Ablation,
+        components: Components,
         isolated: bool,
         outer: Any,
         stored: StoredReferences,
@@ -130,7 +132,7 @@ class BranchAttention:
     ) -> None:
         self.layout = layout
         self.black_copies = black_copies
-        self.text_agnostic = not ablation.text_agnostic
+        self.text_agnostic = components.text_agnostic
         self.isolated = isolated
         self.outer = outer
         self.stored = stored

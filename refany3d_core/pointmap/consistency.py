@@ -132,9 +132,7 @@ def check_consistency(
     except ValueError as error:
         return Consistency(map_score, 0.0, heat, decoded.mask, image, None, str(error))
     camera_score, overlay = _through_camera(image, found, asset)
-    return Consistency(
-        map_score, camera_score, heat, decoded.mask, overlay, found.camera, ""
-    )
+    return Consistency(map_score, camera_score, heat, decoded.mask, overlay, found.camera, "")
 
 
 def _through_map(image: np.ndarray, decoded: DecodedMap, surface: SurfaceColors) -> np.ndarray:

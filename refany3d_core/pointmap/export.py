@@ -32,9 +32,7 @@ def point_cloud_ply(decoded: DecodedMap, colors: np.ndarray, min_confidence: flo
             "no pixel of the point map is left; lower min_confidence, or look whether the map "
             "has a subject"
         )
-    rows = np.empty(
-        int(keep.sum()), [("xyz", "<f4", 3), ("rgb", "u1", 3)]
-    )
+    rows = np.empty(int(keep.sum()), [("xyz", "<f4", 3), ("rgb", "u1", 3)])
     rows["xyz"] = decoded.xyz[keep]
     rows["rgb"] = np.clip(colors[keep][:, :3] * 255, 0, 255).round()
     header = "\n".join(

@@ -153,9 +153,11 @@ def _exp(w: np.ndarray) -> np.ndarray:
     """Rotation matrices [..., 3, 3] of rotation vectors [..., 3] (Rodrigues)."""
     angle = np.linalg.norm(w, axis=-1)[..., None, None]
     cross = np.einsum("...k,kab->...ab", w, _GENERATORS)
-    return np.eye(3) + np.sinc(angle / np.pi) * cross + (
-        np.sinc(angle / 2 / np.pi) ** 2 / 2
-    ) * (cross @ cross)
+    return (
+        np.eye(3)
+        + np.sinc(angle / np.pi) * cross
+        + (np.sinc(angle / 2 / np.pi) ** 2 / 2) * (cross @ cross)
+    )
 
 
 def _refine(
@@ -173,13 +175,12 @@ def _refine(
         )
         before = _cauchy(errors, scale)
         for _ in range(6):
-            step = -np.linalg.solve(
-                hessian + damping * np.diag(np.diag(hessian) + 1e-12), gradient
-            )
+            step = -np.linalg.solve(hessian + damping * np.diag(np.diag(hessian) + 1e-12), gradient)
             moved = Pose(
                 _exp(step[:3]) @ pose.rotation,
                 _exp(step[:3]) @ pose.translation + step[3:6],
-                pose.focal * float(np.exp(np.clip(step[6], -0.5, 0.5))) if free_focal
+                pose.focal * float(np.exp(np.clip(step[6], -0.5, 0.5)))
+                if free_focal
                 else pose.focal,
             )
             new = moved.errors(points, pixels)

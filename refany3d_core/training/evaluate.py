@@ -132,9 +132,7 @@ def generate(run: Run, settings: Settings) -> Tensor:
         ValueError: the variant is not trained, or a setting has no such value.
     """
     if settings.references not in REFERENCES:
-        raise ValueError(
-            f"references is '{settings.references}', expected {', '.join(REFERENCES)}"
-        )
+        raise ValueError(f"references is '{settings.references}', expected {', '.join(REFERENCES)}")
     autoencoder = run.autoencoder(train=False)
     model, text, tokenizer, adapters = load_variant(run, autoencoder, settings.variant)
     held_out = make_assets(run.config.world.seed, "held_out", settings.count)
@@ -272,5 +270,3 @@ def evaluate_variant(
     write(rows, folder, name)
     save_grid(folder / f"{name}.png", pictures[:12].transpose(0, 1))
     return summary(rows)
-
-

@@ -138,7 +138,12 @@ class Run:
             save_grid(self.folder / "samples" / f"{name}.png", both)
 
         loop = Loop(
-            "autoencoder", config, {"autoencoder": model}, self._cast(step), self.folder, show,
+            "autoencoder",
+            config,
+            {"autoencoder": model},
+            self._cast(step),
+            self.folder,
+            show,
             self.workers,
         )
         loop.resume()
@@ -175,9 +180,7 @@ class Run:
         with self.workers.first_alone():
             return self._encode_split(split, model, tokenizer)
 
-    def _encode_split(
-        self, split: str, model: Autoencoder, tokenizer: Tokenizer
-    ) -> TripletTokens:
+    def _encode_split(self, split: str, model: Autoencoder, tokenizer: Tokenizer) -> TripletTokens:
         world, dataset = self.config.world, self.config.dataset
         path = self.folder / f"{split}.tokens.safetensors"
         made_of = json.dumps([flat(world), flat(dataset) if dataset else None])
@@ -263,7 +266,12 @@ class Run:
             )
 
         loop = Loop(
-            "base", config, {"base": model, "text": text}, self._cast(objective), self.folder, show,
+            "base",
+            config,
+            {"base": model, "text": text},
+            self._cast(objective),
+            self.folder,
+            show,
             self.workers,
         )
         loop.resume()
@@ -298,9 +306,7 @@ class Run:
         def show(step: str) -> None:
             self.watch(name, step, config, objective, autoencoder)
 
-        loop = Loop(
-            "adapters", config, modules, self._cast(objective), folder, show, self.workers
-        )
+        loop = Loop("adapters", config, modules, self._cast(objective), folder, show, self.workers)
         loop.resume()
         self._say("%s: %s", name, loop.run())
         if config.train_base:

@@ -114,8 +114,7 @@ def test_image_bombs_are_refused_before_they_are_decoded(size: tuple, tmp_path: 
         load_asset(gltf(tmp_path, "good.bin", image="bomb.png"))
     (tmp_path / "a.mtl").write_text("newmtl a\nmap_Kd bomb.png\n")
     (tmp_path / "a.obj").write_text(
-        "mtllib a.mtl\nv 0 0 0\nv 1 0 0\nv 0 1 0\nvt 0 0\nvt 1 0\nvt 0 1\nusemtl a\n"
-        "f 1/1 2/2 3/3\n"
+        "mtllib a.mtl\nv 0 0 0\nv 1 0 0\nv 0 1 0\nvt 0 0\nvt 1 0\nvt 0 1\nusemtl a\nf 1/1 2/2 3/3\n"
     )
     with pytest.raises(ValueError, match="the limit is .* megapixels"):
         load_asset(tmp_path / "a.obj")

@@ -29,9 +29,18 @@ def test_load_3d_to_ours(server) -> None:
     """Core's Load 3D gives a FILE_3D; its viewport pictures are stand-ins, as the page uploads."""
     picture = server.base / "input" / "blank.png"
     Image.fromarray(np.zeros((8, 8, 4), np.uint8)).save(picture)
-    viewport = {"image": "blank.png", "mask": "blank.png", "normal": "blank.png", "recording": "",
-                "camera_info": {"position": {"x": 0, "y": 2.5, "z": 10}, "zoom": 1,
-                                "target": {"x": 0, "y": 2.5, "z": 0}, "cameraType": "perspective"}}
+    viewport = {
+        "image": "blank.png",
+        "mask": "blank.png",
+        "normal": "blank.png",
+        "recording": "",
+        "camera_info": {
+            "position": {"x": 0, "y": 2.5, "z": 10},
+            "zoom": 1,
+            "target": {"x": 0, "y": 2.5, "z": 0},
+            "cameraType": "perspective",
+        },
+    }
     graph = {
         "1": node("Load3D", model_file="3d/spot.glb", image=viewport, width=64, height=64),
         "2": node("RefAny3D_RenderViews", mesh=["1", 6], **SIZES),

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..method.adapters import LowRank, add_low_rank_, domain_embedder
 from ..method.branches import BranchLayout, Range, Stream
+from ..method.components import Components
 
 _OPERATIONS = comfy.ops.manual_cast
 
@@ -121,13 +122,18 @@ class Routing:
     """The adapters of one pass, each on its own range of tokens.
 
     Args:
-        adapters: None runs every token on the base weights.
+        adapters: both LoRAs.
         layout: where the branches lie.
+        components: which of them are on.
     """
 
-    def __init__(self, adapters: Adapters | None, layout: BranchLayout) -> None:
-        self._layers = adapters.layers() if adapters is not None else {}
+    def __init__(
+        self, adapters: Adapters, layout: BranchLayout, components: Components = Components()
+    ) -> None:
+        on = components.reference_lora or components.domain_lora
+        self._layers = adapters.layers() if on else {}
         self._layout = layout
+        self._components = components
         self._skipped = {stream: 0 for stream in Stream}
 
     @contextmanager
@@ -172,10 +178,12 @@ class Routing:
         stream = layer_stream(path)
         skipped = self._skipped[stream]
         # The published sum: (base + coord) + default (METHOD fact 17).
-        start, end = self._layout.point_map_range(stream)
-        domain.add_to(output, x, (start - skipped, end - skipped), rows)
-        start, end = self._layout.reference_range(stream)
-        reference.add_to(output, x, (start - skipped, end - skipped), rows)
+        if self._components.domain_lora:
+            start, end = self._layout.point_map_range(stream)
+            domain.add_to(output, x, (start - skipped, end - skipped), rows)
+        if self._components.reference_lora:
+            start, end = self._layout.reference_range(stream)
+            reference.add_to(output, x, (start - skipped, end - skipped), rows)
 
     def _hook(self, path: str, layer: nn.Module, args: tuple, output: Tensor) -> None:
         self.add_deltas(path, output, args[0])

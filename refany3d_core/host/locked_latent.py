@@ -9,9 +9,6 @@ from comfy.model_patcher import ModelPatcher
 
 from .latents import Latent, empty_joint_latent
 
-FLUX_CHANNELS = 16
-"""Of the latents of FLUX's VAE."""
-
 
 def locked_joint_latent(
     vae: Any, point_map: torch.Tensor, strength: float, batch_size: int
@@ -62,18 +59,3 @@ def release_below(model: ModelPatcher, sigma: float) -> ModelPatcher:
 
     released.set_model_denoise_mask_function(mask_at)
     return released
-
-
-def joint_size(latent: Latent) -> tuple[int, int]:
-    """Width and height in pixels of one panel of a joint LATENT.
-
-    Raises:
-        ValueError: it is not a joint latent.
-    """
-    samples = latent["samples"]
-    if samples.ndim != 4 or samples.shape[1] != FLUX_CHANNELS or samples.shape[-1] % 2:
-        raise ValueError(
-            f"RefAny3D Sampler: 'latent' is {tuple(samples.shape)}, not a joint latent of 16 "
-            "channels with two panels; connect Lock Pose's latent, or nothing"
-        )
-    return samples.shape[-1] // 2 * 8, samples.shape[-2] * 8

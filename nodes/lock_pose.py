@@ -7,17 +7,10 @@ from comfy_api.latest import io
 from ..refany3d_core.asset import to_asset
 from ..refany3d_core.asset.cameras import FOV, RADIUS, from_viewport
 from ..refany3d_core.host.latents import check_size
-from ..refany3d_core.host.pose import locked_joint_latent, release_below
+from ..refany3d_core.host.locked_latent import locked_joint_latent, release_below
 from ..refany3d_core.pointmap.camera import to_viewport
-from ..refany3d_core.pointmap.pose import orbit_camera, render_pose
-from .mesh import MESH_KINDS
-from .method_sockets import size_inputs, validate_size
-from .sockets import CATEGORY
-
-
-def mesh_input(tooltip: str, optional: bool = False) -> io.Input:
-    """A socket for any kind of mesh."""
-    return io.MultiType.Input("mesh", types=MESH_KINDS, optional=optional, tooltip=tooltip)
+from ..refany3d_core.pointmap.posed_view import orbit_camera, render_pose
+from .sockets import CATEGORY, mesh_input, size_inputs, validate_size
 
 
 def _degrees(name: str, low: float, high: float, tooltip: str) -> io.Input:
@@ -40,7 +33,10 @@ class LockPose(io.ComfyNode):
                 mesh_input("The asset, the same as for Render Reference Views."),
                 *size_inputs(),
                 _degrees(
-                    "azimuth", -360.0, 360.0, "Degrees around the asset: 0 stands on its +X side, "
+                    "azimuth",
+                    -360.0,
+                    360.0,
+                    "Degrees around the asset: 0 stands on its +X side, "
                     "90 on +Z, as the reference views do.",
                 ),
                 _degrees("pitch", -90.0, 90.0, "Degrees above the horizon."),
@@ -53,7 +49,9 @@ class LockPose(io.ComfyNode):
                     tooltip="From the asset's middle; its longest side is 2.",
                 ),
                 _degrees(
-                    "roll", -360.0, 360.0,
+                    "roll",
+                    -360.0,
+                    360.0,
                     "Degrees by which the asset turns clockwise in the picture.",
                 ),
                 io.Float.Input(
