@@ -20,7 +20,8 @@ from pathlib import Path
 from host_setup import ROOT, Host
 
 PACK_FOLDER = "refany3d"
-START_SECONDS = 180
+# Ends what hangs, not what is slow: a machine may have other work.
+PATIENCE_SECONDS = 1800
 
 
 class ServerError(RuntimeError):
@@ -91,7 +92,7 @@ class ComfyServer:
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"},
             )
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 raise ServerError(f"ComfyUI ended at its start:\n{self.log()[-3000:]}")
@@ -102,7 +103,7 @@ class ComfyServer:
                 time.sleep(0.3)
         self.stop()
         raise ServerError(
-            f"ComfyUI did not answer in {START_SECONDS} s. Log:\n{self.log()[-3000:]}"
+            f"ComfyUI did not answer in {PATIENCE_SECONDS} s. Log:\n{self.log()[-3000:]}"
         )
 
     def stop(self) -> None:
@@ -129,11 +130,11 @@ class ComfyServer:
         return self.process is not None and self.process.poll() is None
 
     def get(self, path: str) -> dict:
-        with urllib.request.urlopen(self.url + path, timeout=30) as answer:
+        with urllib.request.urlopen(self.url + path, timeout=PATIENCE_SECONDS) as answer:
             return json.load(answer)
 
     def get_bytes(self, path: str) -> bytes:
-        with urllib.request.urlopen(self.url + path, timeout=30) as answer:
+        with urllib.request.urlopen(self.url + path, timeout=PATIENCE_SECONDS) as answer:
             return answer.read()
 
     def post(self, path: str, body: dict) -> dict:
@@ -142,7 +143,7 @@ class ComfyServer:
             data=json.dumps(body).encode(),
             headers={"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:
             text = answer.read()
         return json.loads(text) if text else {}
 
@@ -161,7 +162,7 @@ class ComfyServer:
             raise ServerError(json.dumps(answer["node_errors"]))
         return answer["prompt_id"]
 
-    def wait(self, prompt_id: str, seconds: float = 300) -> dict:
+    def wait(self, prompt_id: str, seconds: float = PATIENCE_SECONDS) -> dict:
         """The history entry of a prompt once it has ended, whether well or not."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -173,7 +174,7 @@ class ComfyServer:
             time.sleep(0.2)
         raise ServerError(f"Prompt {prompt_id} did not end in {seconds} s:\n{self.log()[-3000:]}")
 
-    def run(self, graph: dict, seconds: float = 300) -> dict:
+    def run(self, graph: dict, seconds: float = PATIENCE_SECONDS) -> dict:
         """Queue a graph, wait, and give its outputs by node id.
 
         Raises:
@@ -220,7 +221,7 @@ class ComfyServer:
             data=body,
             headers={"Content-Type": f"multipart/form-data; boundary={boundary}"},
         )
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:
             return json.load(answer)
 
 

@@ -79,7 +79,7 @@ def run_demo(host: Host, options: argparse.Namespace) -> int:
             print(f"[demo] Running {WORKFLOW.name} on {what} ...", flush=True)
             start = time.monotonic()
             graph = demo_graph(server, f"3d/{mesh.name}" if mesh else None, options.prompt)
-            files = sorted(server.files(server.run(graph, seconds=900)))
+            files = sorted(server.files(server.run(graph)))
             sheet = OUTPUT / "RefAny3D" / "contact_sheet.png"
             subprocess.run(
                 [host.python, ROOT / "scripts" / "contact_sheet.py", sheet, *files], check=True

@@ -192,6 +192,13 @@ def explain_failure(what: str, code: int, output: str, log: Path) -> str:
             "command again; what was done already is kept. Without a network, set COMFYUI_PATH "
             "to an installed ComfyUI."
         )
+    elif "(constraint)" in low:
+        remedy = (
+            "pip on this machine has constraints of its own that rule out a pinned version (the "
+            "lines above it in the log name them). `pip config list` and the variable "
+            "PIP_CONSTRAINT say where they come from; PIP_CONFIG_FILE=%s runs this command without "
+            "them." % os.devnull
+        )
     elif "no matching distribution found" in low:
         remedy = (
             f"No package fits Python {platform.python_version()} on {sys.platform} "

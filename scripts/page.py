@@ -13,7 +13,8 @@ from pathlib import Path
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 DRIVER_NAMES = ("chromedriver", "chromium-driver", "chromium.chromedriver")
-LOAD_SECONDS = 90
+# Ends what hangs, not what is slow: a machine may have other work.
+PATIENCE_SECONDS = 900
 
 
 def find_program(names: tuple[str, ...]) -> str | None:
@@ -59,7 +60,7 @@ class Page:
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
         service = webdriver.ChromeService(executable_path=find_program(DRIVER_NAMES))
         self.driver = webdriver.Chrome(options=options, service=service)
-        self.driver.set_script_timeout(60)
+        self.driver.set_script_timeout(PATIENCE_SECONDS)
 
     def close(self) -> None:
         self.driver.quit()
@@ -84,7 +85,7 @@ class Page:
             raise RuntimeError(f"In the page: {answer['error']}")
         return answer.get("value")
 
-    def wait_until(self, script: str, *arguments: object, seconds: float = LOAD_SECONDS):
+    def wait_until(self, script: str, *arguments: object, seconds: float = PATIENCE_SECONDS):
         """Wait until the script gives something true, and give that."""
         deadline, last = time.monotonic() + seconds, None
         while time.monotonic() < deadline:

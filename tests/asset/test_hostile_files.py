@@ -109,7 +109,7 @@ def test_no_way_out_of_an_obj(line: str, tmp_path: Path) -> None:
 def test_image_bombs_are_refused_before_they_are_decoded(size: tuple, tmp_path: Path) -> None:
     (tmp_path / "good.bin").write_bytes(TRIANGLE)
     (tmp_path / "bomb.png").write_bytes(png_of(*size))
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(ValueError, match="the limit is .* megapixels"):
         load_asset(gltf(tmp_path, "good.bin", image="bomb.png"))
     (tmp_path / "a.mtl").write_text("newmtl a\nmap_Kd bomb.png\n")
@@ -118,7 +118,7 @@ def test_image_bombs_are_refused_before_they_are_decoded(size: tuple, tmp_path: 
     )
     with pytest.raises(ValueError, match="the limit is .* megapixels"):
         load_asset(tmp_path / "a.obj")
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
 
 
 @pytest.mark.skipif(find_spec("lxml") is None, reason="3MF needs lxml, which is not installed")
@@ -232,7 +232,7 @@ def test_fuzz(seed: int, tmp_path: Path) -> None:
     source = SOURCES[seed % len(SOURCES)]
     path = tmp_path / f"fuzz{source.suffix}"
     path.write_bytes(mutated(source.read_bytes(), draw))
-    start = time.monotonic()
+    start = time.process_time()
     try:
         views = render_reference_views(load_asset(path), 1, 32)
     except ValueError as error:
@@ -240,4 +240,4 @@ def test_fuzz(seed: int, tmp_path: Path) -> None:
     else:
         assert np.isfinite(views.point_maps).all() and np.isfinite(views.colors).all()
         assert 0 <= views.point_maps.min() and views.point_maps.max() <= 1
-    assert time.monotonic() - start < 20
+    assert time.process_time() - start < 20

@@ -47,7 +47,7 @@ def test_a_mesh_is_uploaded_and_chosen(server) -> None:
         page.run("app.graph.clear();")
         content = base64.b64encode(CUBE.read_bytes()).decode()
         assert page.run(UPLOAD, content) == "upload mesh"
-        value, saved = page.wait_until(CHOSEN, seconds=20)
+        value, saved = page.wait_until(CHOSEN)
     assert value == "3d/uploaded.glb"
     assert saved[0] == value and "upload mesh" not in saved  # the button is not saved
     assert (server.base / "input" / value).read_bytes() == CUBE.read_bytes()

@@ -146,7 +146,7 @@ def test_a_template_runs_from_the_page(page, server, template, artifacts):
     page.errors()
     page.run(PRESS_RUN)
     try:
-        page.wait_until(PICTURES_SHOWN, seconds=240)
+        page.wait_until(PICTURES_SHOWN)
     finally:
         page.fit()
         page.screenshot(artifacts / f"{template}.png")
@@ -163,10 +163,10 @@ def test_a_demo_template_runs_from_the_page(page, name, artifacts):
     page.errors()
     page.run(PRESS_RUN)
     if name == "refany3d_saved_reference":  # the lower part finds what the upper part saved
-        page.wait_until(QUEUE_EMPTY, seconds=240)
+        page.wait_until(QUEUE_EMPTY)
         page.run(PRESS_RUN)
     try:
-        page.wait_until(DEMO_PICTURES_SHOWN, seconds=240)
+        page.wait_until(DEMO_PICTURES_SHOWN)
     finally:
         page.fit()
         page.screenshot(artifacts / f"{name}.png")

@@ -25,7 +25,6 @@ def run_demo(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=400,
     )
 
 

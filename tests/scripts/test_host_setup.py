@@ -23,8 +23,16 @@ def run_script(script: str, **environment: str) -> subprocess.CompletedProcess:
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=1200,
     )
+
+
+@pytest.fixture
+def no_pip_settings(monkeypatch):
+    """pip as it is without the machine's own configuration."""
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
 
 
 def archive_with(path: Path, files: dict[str, bytes]) -> Path:
@@ -153,7 +161,7 @@ def test_a_half_unpacked_tree_is_replaced(tmp_path):
     assert not half.exists()
 
 
-def test_no_network_is_told_apart(tmp_path):
+def test_no_network_is_told_apart(tmp_path, no_pip_settings):
     """pip without a way out, for real: the index is a closed port of this machine."""
     command = [
         sys.executable, "-m", "pip", "download", "--retries", "1", "--dest", tmp_path,
@@ -167,11 +175,21 @@ def test_no_network_is_told_apart(tmp_path):
     assert str(tmp_path / "log") in text
 
 
-def test_a_package_that_does_not_exist_for_this_python(tmp_path):
+def test_a_package_that_does_not_exist_for_this_python(tmp_path, no_pip_settings):
     command = [
         sys.executable, "-m", "pip", "download", "--no-index", "--dest", tmp_path, "torch==0.0.1",
     ]  # fmt: skip
     with pytest.raises(host_setup.SetupError, match="No package fits Python"):
+        host_setup.run_step("Installing PyTorch", command, tmp_path / "log")
+
+
+def test_constraints_of_the_machine_are_named(tmp_path, no_pip_settings, monkeypatch):
+    (tmp_path / "constraints.txt").write_text("torch<=0.1\n")
+    monkeypatch.setenv("PIP_CONSTRAINT", str(tmp_path / "constraints.txt"))
+    command = [
+        sys.executable, "-m", "pip", "download", "--no-index", "--dest", tmp_path, "torch==2.11.0",
+    ]  # fmt: skip
+    with pytest.raises(host_setup.SetupError, match="PIP_CONSTRAINT"):
         host_setup.run_step("Installing PyTorch", command, tmp_path / "log")
 
 
@@ -208,7 +226,7 @@ def test_two_set_ups_wait_for_each_other(tmp_path):
     start = time.monotonic()
     arguments = [sys.executable, "-c", script, str(ROOT / "scripts"), str(tmp_path)]
     both = [subprocess.Popen(arguments, stdout=subprocess.DEVNULL) for _ in range(2)]
-    assert [process.wait(60) for process in both] == [0, 0]
+    assert [process.wait(1200) for process in both] == [0, 0]
     assert time.monotonic() - start >= 1.0
 
 

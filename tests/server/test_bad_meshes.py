@@ -34,7 +34,7 @@ def refusal(server):
         if content is not None:
             (server.base / "input" / "3d" / name).write_bytes(content)
         with pytest.raises(ServerError) as error:
-            server.run(views_graph(f"3d/{name}"), seconds=60)
+            server.run(views_graph(f"3d/{name}"))
         assert server.running()
         return str(error.value)
 

