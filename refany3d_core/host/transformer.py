@@ -141,12 +141,12 @@ class BranchAttention:
     def __call__(
         self, func: Any, q: Tensor, k: Tensor, v: Tensor, heads: int, **kwargs: Any
     ) -> Tensor:
-        kwargs.pop("mask", None)
+        kwargs["mask"] = None
 
-        def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+        def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             if self.outer is not None:
-                return self.outer(func, q, k, v, heads, mask=mask, **kwargs)
-            return func(q, k, v, heads, mask=mask, **kwargs)
+                return self.outer(func, q, k, v, heads, **kwargs)
+            return func(q, k, v, heads, **kwargs)
 
         layout, main = self.layout, self.layout.main
         options = kwargs["transformer_options"]

@@ -1,4 +1,4 @@
-"""Text-agnostic attention with isolated views (paper, section 3.3), without a token mask.
+"""Text-agnostic attention with isolated views (paper, section 3.3), without any mask.
 
 Who sees whom in the conditional pass (METHOD fact 6, docs/method_facts.md):
 
@@ -7,15 +7,14 @@ Who sees whom in the conditional pass (METHOD fact 6, docs/method_facts.md):
     view pair i             itself, text and both targets
 
 In the unconditional pass everything sees everything (fact 7). Its n reference pairs are copies of
-one
-black pair: equal content, positions and adapters, and each sees all, so they stay equal through
-every layer. One pair is computed, and its keys weigh n times in every softmax, that is log n on
-their scores.
+one black pair: equal content, positions and adapters, and each sees all, so they stay equal through
+every layer. One pair is computed, and its keys weigh n times in every softmax.
+
+No call carries a mask, because attention backends drop masks without a word or refuse them.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -24,8 +23,7 @@ from torch import Tensor
 from .branches import BranchLayout
 
 Attend = Callable[..., Tensor]
-"""attend(q, k, v, mask=None): [B, heads, tokens, head_dim] each, to [B, tokens of q, heads *
-head_dim]."""
+"""attend(q, k, v): [B, heads, tokens, head_dim] each, to [B, tokens of q, heads * head_dim]."""
 
 
 def isolated_views(
@@ -119,8 +117,49 @@ def weighted_references(
     Returns:
         [B, S, heads * head_dim].
     """
-    if copies == 1:
+    return weighted_keys(attend, q, k, v, layout.main, copies)
+
+
+def weighted_keys(
+    attend: Attend, q: Tensor, k: Tensor, v: Tensor, start: int, weight: float
+) -> Tensor:
+    """Attention in which the keys from `start` on count `weight` times, without a mask.
+
+    A whole weight repeats those keys and values, where that is the least work. Else three calls
+    give the answer: a over all keys, b over those before `start`, c over those from it. In every
+    head a = b + share (c - b), where share is the part of the softmax that the keys from `start`
+    on have; it follows from a, b and c by projection, and weighing turns it into
+    weight share / (1 + (weight - 1) share). Where b and c are near each other, and share is badly
+    known, it matters as little.
+
+    Args:
+        attend: the attention function.
+        q: queries [B, heads, S, head_dim].
+        k: keys [B, heads, T, head_dim].
+        v: values, as k.
+        start: first key that is weighed, in 1..T - 1.
+        weight: above 0.
+
+    Returns:
+        [B, S, heads * head_dim].
+    """
+    if weight == 1:
         return attend(q, k, v)
-    bias = torch.zeros(k.shape[2], dtype=q.dtype, device=q.device)
-    bias[layout.main :] = math.log(copies)
-    return attend(q, k, v, mask=bias.expand(q.shape[2], -1))
+    total = k.shape[2]
+    repeated = start + weight * (total - start)
+    if weight == int(weight) and repeated <= 2 * total:
+        copies = int(weight) - 1
+        k, v = (torch.cat([x, *[x[:, :, start:]] * copies], dim=2) for x in (k, v))
+        return attend(q, k, v)
+    heads = q.shape[1]
+
+    def by_head(keys: slice) -> Tensor:
+        return attend(q, k[:, :, keys], v[:, :, keys]).unflatten(-1, (heads, -1)).float()
+
+    rest = by_head(slice(None, start))
+    toward = by_head(slice(start, None)) - rest
+    share = ((by_head(slice(None)) - rest) * toward).sum(-1, keepdim=True)
+    tiny = torch.finfo(share.dtype).tiny
+    share = (share / toward.square().sum(-1, keepdim=True).clamp_min(tiny)).clamp(0, 1)
+    share = weight * share / (1 + (weight - 1) * share)
+    return torch.addcmul(rest, share, toward).flatten(2).to(q.dtype)

@@ -100,6 +100,14 @@ class Golden:
         )
         return self.latent_format.process_in(out.result[0]["samples"])
 
+    def plain(self, oracle, references: torch.Tensor, masked: bool) -> torch.Tensor:
+        """The oracle's velocity of the golden inputs, for any references."""
+        inputs = self.inputs
+        return oracle.predict(
+            self.joint("rgb_latent", "pm_latent"), inputs["timestep"], inputs["prompt_embeds"],
+            inputs["pooled"], inputs["guidance"], references, masked,
+        )  # fmt: skip
+
     def velocity(self, applied, x: torch.Tensor, timestep: float, cfg: float):
         """One Euler step from x to 0 gives x - t v; both panels of v."""
         denoised = self.sample(applied, x / timestep, torch.tensor([timestep, 0.0]), cfg)
@@ -119,3 +127,18 @@ def golden(pack, host_base) -> Golden:
         target.parent.mkdir(exist_ok=True)
         shutil.copyfile(GOLDEN / name, target)
     return Golden(pack)
+
+
+@pytest.fixture(scope="session")
+def oracle(golden, host_base):
+    """The plain oracle of the benchmarks on the golden weights."""
+    from safetensors.torch import load_file
+
+    from benchmarks.oracle import Oracle
+
+    folder = host_base / "models"
+    loras = {
+        name: load_file(folder / "loras" / f"{name}.safetensors") for name in ("default", "coord")
+    }
+    embedder = load_file(folder / "refany3d" / "domain_embedder.safetensors")
+    return Oracle(golden.model.model.diffusion_model, loras, embedder)

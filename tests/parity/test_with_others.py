@@ -179,24 +179,6 @@ def test_attention_override_of_another_pack(golden):
     assert len(seen) == 4 * (3 * 2 + 2 + 3)
 
 
-@pytest.mark.parametrize("backend", ["split", "sub_quad"])
-def test_other_attention_backends(golden, backend):
-    """The weighted black pair goes through every backend of the host as a mask."""
-    from comfy.ldm.modules import attention
-
-    chosen = getattr(attention, f"attention_{backend}")
-
-    def other(model):
-        model = model.clone()
-        options = model.model_options["transformer_options"]
-        options["optimized_attention_override"] = lambda func, *args, **kwargs: chosen(
-            *args, **kwargs
-        )
-        return model
-
-    assert golden.error(run(golden, other), run(golden)) < ROUNDING
-
-
 @pytest.mark.parametrize("sampler", ["dpmpp_2m", "heun", "uni_pc"])
 def test_other_samplers(golden, sampler):
     import comfy.sample

@@ -1,0 +1,76 @@
+"""Attention backends that take no mask, ignore it, or are the host's others: all are exact."""
+
+import pytest
+import torch
+
+TOLERANCE = 1e-5
+
+
+def backend(name: str):
+    """An attention override as other packs set it."""
+    from comfy.ldm.modules import attention
+
+    def override(func, *args, mask=None, **kwargs):
+        if name == "refuses masks":
+            if mask is not None or len(args) > 4:
+                raise RuntimeError("this backend takes no mask")
+            return func(*args, **kwargs)
+        if name == "ignores masks":
+            return func(*args[:4], **kwargs)
+        return getattr(attention, f"attention_{name}")(*args, mask=mask, **kwargs)
+
+    return override
+
+
+BACKENDS = ["refuses masks", "ignores masks", "split", "sub_quad", "pytorch", "basic"]
+
+
+@pytest.fixture(params=BACKENDS)
+def use(request):
+    """Puts the backend into the MODEL that Apply RefAny3D gave."""
+
+    def change(applied):
+        applied.model = applied.model.clone()
+        options = applied.model.model_options["transformer_options"]
+        options["optimized_attention_override"] = backend(request.param)
+        return applied
+
+    return change
+
+
+def test_guided_denoising_meets_the_golden_set(golden, use):
+    noise = golden.joint("noise_rgb_latent", "noise_pm_latent")
+    out = golden.sample(use(golden.apply()), noise, golden.inputs["sigmas"], cfg=2.0)
+    for branch, actual in zip(("rgb", "pm"), out.chunk(2, dim=-1)):
+        assert golden.error(actual, golden.expect(f"g_denoise.{branch}_final")) < TOLERANCE
+
+
+def test_negative_pass_of_eight_views_meets_the_oracle(golden, oracle, use):
+    expected = golden.plain(oracle, golden.inputs["black_latent"].expand(16, -1, -1, -1), False)
+    filler = torch.ones(8, 16, 16, 16)
+    applied = use(golden.apply(golden.reference(filler, filler)))
+    x = golden.joint("rgb_latent", "pm_latent")
+    actual = golden.velocity(applied, x, golden.inputs["timestep"].item(), cfg=0.0)
+    assert golden.error(torch.cat(actual, dim=-1), expected) < TOLERANCE
+
+
+@pytest.mark.parametrize("weight", [0.25, 1, 2, 8, 60, 7.5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_weighted_keys_equal_a_bias_on_their_scores(pack, weight, dtype):
+    attention = pack.core("method.attention")
+    softmax_attention = torch.nn.functional.scaled_dot_product_attention
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, 4, 50, 16, generator=generator).to(dtype) for _ in range(3))
+    v[:, 1, 30:] = v[:, 1, :20] = 1.0  # a head whose weighed values are those of the rest
+    v[0, 2] = 0.0
+
+    def attend(q, k, v):
+        return softmax_attention(q, k, v).transpose(1, 2).flatten(2)
+
+    bias = torch.zeros(50, 50, dtype=torch.float64)
+    bias[:, 30:] = torch.tensor(weight, dtype=torch.float64).log()
+    expected = softmax_attention(*(x.double() for x in (q, k, v)), attn_mask=bias)
+    expected = expected.transpose(1, 2).flatten(2)
+    actual = attention.weighted_keys(attend, q, k, v, 30, weight).double()
+    error = ((actual - expected).norm() / expected.norm()).item()
+    assert error < (1e-6 if dtype == torch.float32 else 6e-3)
