@@ -5,7 +5,7 @@ import json
 import re
 from pathlib import Path
 
-from .limits import inside
+from .limits import beside
 
 _NAMES = {
     ".obj": re.compile(rb"^\s*mtllib\s+(.+?)\s*$", re.MULTILINE),
@@ -47,11 +47,9 @@ def _named_files(file: Path) -> list[Path]:
     out = []
     for name in sorted(set(names)):
         try:
-            target = inside(file.parent, name)
+            out.append(beside(file.parent, name))
         except ValueError:
-            continue  # loading will refuse it in words
-        if target.is_file():
-            out.append(target)
+            continue  # loading will tell
     return out
 
 

@@ -1,33 +1,47 @@
 """trimesh objects to parts and back."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from .material import OPAQUE, UNCOLOURED, Material, Texture
 from .model import Asset, Part
+from .pictures import TEXTURE_FORMATS
 
 _ATTRIBUTE = "refany3d_source"
 
 
-def parts_from_trimesh(mesh: object) -> tuple[list[Part], list[str]]:
+Decoded = Callable[[object], np.ndarray | None]
+"""From a PIL image to its pixels uint8 [H, W, 4], or None when they are its own."""
+
+
+def parts_from_trimesh(
+    mesh: object, decoded: Decoded = lambda image: None
+) -> tuple[list[Part], list[str]]:
     """The parts of a trimesh Trimesh or Scene in world space, each with its own material, and
-    warnings. Point clouds and paths inside a scene are left out."""
+    warnings. Point clouds and paths inside a scene are left out.
+
+    Args:
+        mesh: the Trimesh or Scene.
+        decoded: gives the pixels of images that stand for others, see `FolderResolver`.
+    """
     import trimesh
 
     warnings: list[str] = []
     if isinstance(mesh, trimesh.Trimesh):
-        return _parts(mesh, np.eye(4), warnings), warnings
+        return _parts(mesh, np.eye(4), warnings, decoded), warnings
     parts: list[Part] = []
     for node in mesh.graph.nodes_geometry:
         transform, name = mesh.graph[node]
         geometry = mesh.geometry[name]
         if isinstance(geometry, trimesh.Trimesh):
-            parts += _parts(geometry, np.asarray(transform, np.float64), warnings)
+            parts += _parts(geometry, np.asarray(transform, np.float64), warnings, decoded)
         else:
             warnings.append(f"{type(geometry).__name__} {name!r} has no faces and is not drawn")
     return parts, list(dict.fromkeys(warnings))
 
 
-def _parts(mesh, transform: np.ndarray, warnings: list[str]) -> list[Part]:
+def _parts(mesh, transform: np.ndarray, warnings: list[str], decoded: Decoded) -> list[Part]:
     with np.errstate(invalid="ignore", over="ignore"):
         vertices = np.asarray(mesh.vertices, np.float64) @ transform[:3, :3].T + transform[:3, 3]
     faces = np.asarray(mesh.faces, np.int64).reshape(-1, 3)
@@ -42,7 +56,7 @@ def _parts(mesh, transform: np.ndarray, warnings: list[str]) -> list[Part]:
     visual = mesh.visual
     kind = getattr(visual, "kind", None)
     if kind == "texture":
-        return _textured(visual, vertices, faces, warnings)
+        return _textured(visual, vertices, faces, warnings, decoded)
     if kind == "face":
         colors = np.repeat(np.asarray(visual.face_colors), 3, axis=0)
         corners = faces.reshape(-1)
@@ -56,7 +70,9 @@ def _parts(mesh, transform: np.ndarray, warnings: list[str]) -> list[Part]:
     return [Part(vertices, faces)]
 
 
-def _textured(visual, vertices: np.ndarray, faces: np.ndarray, warnings: list[str]) -> list[Part]:
+def _textured(
+    visual, vertices: np.ndarray, faces: np.ndarray, warnings: list[str], decoded: Decoded
+) -> list[Part]:
     uv = visual.uv
     if uv is not None:
         uv = np.array(uv, np.float32)[:, :2]
@@ -70,16 +86,16 @@ def _textured(visual, vertices: np.ndarray, faces: np.ndarray, warnings: list[st
     if several and owner is not None:
         owner = np.asarray(owner)
         return [
-            Part(vertices, faces[owner == i], _material(one, warnings), uv)
+            Part(vertices, faces[owner == i], _material(one, warnings, decoded), uv)
             for i, one in enumerate(several)
         ]
-    material = _material(visual.material, warnings)
+    material = _material(visual.material, warnings, decoded)
     if material.texture is not None and uv is None:
         warnings.append("a textured material has no texture coordinates; its colour is drawn")
     return [Part(vertices, faces, material, uv)]
 
 
-def _material(material, warnings: list[str]) -> Material:
+def _material(material, warnings: list[str], decoded: Decoded) -> Material:
     image = getattr(material, "baseColorTexture", None)
     factor = getattr(material, "baseColorFactor", None)
     if image is None:
@@ -89,7 +105,7 @@ def _material(material, warnings: list[str]) -> Material:
     texture = None
     if image is not None:
         try:
-            texture = Texture(np.array(image.convert("RGBA")))
+            texture = Texture(_pixels(image, decoded))
         except (OSError, ValueError, SyntaxError) as error:
             warnings.append(f"a texture is damaged ({error}); its material's colour is drawn")
     color = UNCOLOURED
@@ -106,6 +122,15 @@ def _material(material, warnings: list[str]) -> Material:
         double_sided=bool(getattr(material, "doubleSided", True) is not False),
         name=str(getattr(material, "name", "") or ""),
     )
+
+
+def _pixels(image, decoded: Decoded) -> np.ndarray:
+    pixels = decoded(image)
+    if pixels is None:
+        if image.format not in (None, *TEXTURE_FORMATS):
+            raise ValueError(f"{image.format} is not decoded")  # EPS runs Ghostscript
+        pixels = np.array(image.convert("RGBA"))
+    return pixels
 
 
 def _unit(colors: np.ndarray) -> np.ndarray:

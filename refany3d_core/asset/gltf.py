@@ -6,9 +6,10 @@ import numpy as np
 
 from .gltf_file import GltfFile
 from .gltf_preflight import preflight
-from .limits import decode_image
+from .limits import LimitError
 from .material import CLAMP, MIRROR, OPAQUE, REPEAT, UNCOLOURED, Material, Texture
 from .model import MAX_FACES, Part
+from .pictures import GLTF_FORMATS, Pictures
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ class _Reader:
         self.file = file
         self.warnings = preflight(file)
         self.parts: list[Part] = []
+        self.pictures = Pictures(GLTF_FORMATS)
         self.textures: dict[int, np.ndarray | None] = {}
         self.primitives: dict[tuple[int, int], Part | None] = {}
         self.faces = 0
@@ -56,7 +58,7 @@ class _Reader:
             if "mesh" in node:
                 self._add_mesh(node["mesh"], world)
             stack += [(child, world, depth + 1) for child in reversed(node.get("children", []))]
-        return self.parts, list(dict.fromkeys(self.warnings))
+        return self.parts, list(dict.fromkeys(self.warnings + self.pictures.warnings))
 
     def _add_mesh(self, index: int, world: np.ndarray) -> None:
         for number, primitive in enumerate(self.file.item("meshes", index).get("primitives", [])):
@@ -217,21 +219,20 @@ class _Reader:
     def _image(self, index: int) -> np.ndarray | None:
         entry = self.file.item("images", index)
         name = f"the texture {entry.get('name') or index}"
-        if "bufferView" in entry:
-            data = self.file.buffer_view(entry["bufferView"])
-        else:
-            data = self.file.resource(entry.get("uri"))
-        if data[:12] == b"\xabKTX 20\xbb\r\n\x1a\n" or data[:4] == b"sB":
-            self.warnings.append(
-                f"{name} is a KTX2 (Basis Universal) image, which is not decoded: its material's "
-                "plain colour is drawn; export with PNG, JPEG or WebP textures"
-            )
-            return None
         try:
-            return decode_image(data, name)
+            if "bufferView" in entry:
+                data = self.file.buffer_view(entry["bufferView"])
+            else:
+                data = self.file.resource(entry.get("uri"))
+            if data[:12] == b"\xabKTX 20\xbb\r\n\x1a\n" or data[:4] == b"sB":
+                raise ValueError(
+                    f"{name} is a KTX2 (Basis Universal) image, which is not decoded; export with "
+                    "PNG, JPEG or WebP textures"
+                )
+            return self.pictures.decode(data, name)
+        except LimitError:
+            raise
         except ValueError as error:
-            if "the limit is" in str(error):
-                raise
             self.warnings.append(f"{error}: its material's plain colour is drawn")
             return None
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .limits import check_file_size, inside
+from .limits import LimitError, beside, check_file_size
 
 _DTYPES = {5120: "i1", 5121: "u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 _WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "MAT4": 16}
@@ -109,7 +109,7 @@ class GltfFile:
                 f"it needs the file {uri[:80]!r} beside it, which a stream does not have; use GLB, "
                 "or load the glTF from disk"
             )
-        path = inside(self._folder, uri)
+        path = beside(self._folder, uri)
         check_file_size(path)
         return path.read_bytes()
 
@@ -148,7 +148,7 @@ class GltfFile:
         if dtype is None or width is None:
             raise ValueError(f"its {where} has an unknown component or element type")
         if count > MAX_ELEMENTS:
-            raise ValueError(f"its {where} has {count:,} elements, the limit is {MAX_ELEMENTS:,}")
+            raise LimitError(f"its {where} has {count:,} elements, the limit is {MAX_ELEMENTS:,}")
         if "bufferView" in entry:
             out = self._strided(entry, dtype, width, count, where)
         elif "sparse" in entry:

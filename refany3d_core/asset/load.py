@@ -103,7 +103,7 @@ def _trimesh_parts(data: bytes, kind: str, folder: Path | None) -> tuple[list[Pa
         warnings.append("points and lines are not drawn, only triangles")
     if kind == "3mf" and b"3D/Textures" in data:
         warnings.append("textures of a 3MF are not read; convert it to GLB to keep them")
-    resolver = FolderResolver(folder)
+    resolver = FolderResolver(folder, texts=1 if kind == "obj" else 0)
     try:
         # trimesh's own readers raise whatever their parsers meet
         scene = trimesh.load(
@@ -114,14 +114,14 @@ def _trimesh_parts(data: bytes, kind: str, folder: Path | None) -> tuple[list[Pa
         logger.debug("trimesh cannot read this %s", kind, exc_info=True)
         text = str(error) or type(error).__name__
         if isinstance(error, MemoryError):
-            text = "its header asks for more memory than there is"
+            text = "it asks for more memory than there is"
         raise ValueError(
             f"it is not a readable {kind.upper()} file ({text[:200]}); copy or export it again"
         ) from error
     resolver.raise_refusals()
     warnings += resolver.warnings()
     try:
-        parts, more = parts_from_trimesh(scene)
+        parts, more = parts_from_trimesh(scene, resolver.picture_of)
     except (IndexError, TypeError, AttributeError, KeyError) as error:
         raise ValueError(f"it is a damaged {kind.upper()} file ({error})") from error
     return parts, warnings + more

@@ -1,52 +1,67 @@
 """The files beside a mesh, as trimesh may see them: only those in the mesh's own folder."""
 
+import io
 from pathlib import Path
 
-from .limits import check_file_size, decode_image, inside
+import numpy as np
 
-_IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tga", ".tif", ".tiff", ".gif")
+from .limits import LimitError, beside, check_file_size
+from .pictures import Pictures
+
+_KEY = "refany3d_picture"
 
 
 class FolderResolver:
     """trimesh's resolver interface over one folder.
 
+    trimesh opens what a resolver gives it with every decoder that Pillow has. So textures are
+    decoded here, and trimesh gets a picture of one pixel that says which texture it stands for;
+    `picture_of` gives the texture back.
+
     trimesh swallows what a resolver raises and goes on without the file, so everything that went
-    wrong is kept here: refusals end the loading, missing files become warnings.
+    wrong is kept here: what is too large ends the loading, the rest becomes warnings.
     """
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path | None, texts: int = 0) -> None:
+        """`texts`: how many requests, from the first, ask for text (an OBJ's MTL); all others ask
+        for textures."""
         self._folder = folder
+        self._texts = texts
+        self._decoder = Pictures()
+        self._pictures: list[np.ndarray] = []
+        self._by_path: dict[Path, bytes] = {}
         self._missing: list[str] = []
-        self._refused: list[str] = []
+        self._too_large: list[LimitError] = []
 
     def get(self, name: str) -> bytes:
-        """Content of a file. Raises ValueError or FileNotFoundError."""
-        name = str(name).strip()
-        if self._folder is None:
-            self._missing.append(name)
-            raise FileNotFoundError(name)
+        """Content of a text file, or the stand-in of a texture. Raises ValueError."""
+        name = _without_options(str(name).strip())
+        self._texts, is_text = self._texts - 1, self._texts > 0
         try:
-            path = inside(self._folder, name)
-        except ValueError as error:
-            self._refused.append(str(error))
-            raise
-        if not path.is_file():
-            self._missing.append(name)
-            raise FileNotFoundError(name)
-        try:
+            if self._folder is None:
+                raise ValueError(f"the file {name[:80]!r} cannot come with a stream; use GLB")
+            path = beside(self._folder, name)
             check_file_size(path)
-            data = path.read_bytes()
-            if path.suffix.lower() in _IMAGES:
-                decode_image(data, f"the texture {path.name}")
-        except ValueError as error:
-            if "the limit is" in str(error):
-                self._refused.append(str(error))
-            else:
-                self._missing.append(f"{name} ({error})")
+            if is_text:
+                return path.read_bytes()
+            if path not in self._by_path:
+                pixels = self._decoder.decode(path.read_bytes(), f"the texture {path.name}")
+                self._by_path[path] = _stand_in(len(self._pictures))
+                self._pictures.append(pixels)
+            return self._by_path[path]
+        except LimitError as error:
+            self._too_large.append(error)
             raise
-        return data
+        except (ValueError, OSError) as error:
+            self._missing.append(str(error))
+            raise
 
     __getitem__ = get
+
+    def picture_of(self, image) -> np.ndarray | None:
+        """The texture uint8 [H, W, 4] that a stand-in, as trimesh opened it, stands for."""
+        index = image.info.get(_KEY)
+        return self._pictures[int(index)] if index is not None else None
 
     def write(self, name: str, data: bytes) -> None:
         """Loading never writes."""
@@ -61,16 +76,40 @@ class FolderResolver:
         return []
 
     def raise_refusals(self) -> None:
-        """Raise ValueError when the mesh asked for something that is not allowed."""
-        if self._refused:
-            raise ValueError(self._refused[0])
+        """Raise LimitError when the mesh asked for too much."""
+        if self._too_large:
+            raise self._too_large[0]
 
     def warnings(self) -> list[str]:
-        """A sentence for each file that was asked for and is not there."""
-        missing = dict.fromkeys(self._missing)
-        if self._folder is None:
-            return [f"the file {name!r} cannot come with a stream; use GLB" for name in missing]
-        return [
-            f"the file {name!r} is not beside the mesh; what it colours is drawn without it"
-            for name in missing
-        ]
+        """A sentence for each file that was asked for and cannot be had, or not as it is."""
+        missing = [f"{reason}; what it colours is drawn without it" for reason in self._missing]
+        return list(dict.fromkeys(missing)) + self._decoder.warnings
+
+
+def _without_options(name: str) -> str:
+    """An MTL file's texture name without options such as `-s 1 1 1` before it."""
+    words = name.split()
+    while len(words) > 1 and words[0].startswith("-"):
+        words.pop(0)
+        while len(words) > 1 and (words[0] in ("on", "off") or _is_number(words[0])):
+            words.pop(0)
+        name = " ".join(words)
+    return name
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _stand_in(index: int) -> bytes:
+    from PIL import Image, PngImagePlugin
+
+    label = PngImagePlugin.PngInfo()
+    label.add_text(_KEY, str(index))
+    out = io.BytesIO()
+    Image.new("RGBA", (1, 1)).save(out, "PNG", pnginfo=label)
+    return out.getvalue()
