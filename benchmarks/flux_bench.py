@@ -184,7 +184,7 @@ class Bench:
     def apply(self, views: int, **options) -> SimpleNamespace:
         """Patched model and both conditionings for the first n views."""
         reference = Reference(self.views[:views], self.maps[:views], self.black)
-        positive = [[self.text, {"pooled_output": self.pooled, "guidance": 3.5}]]
+        positive = [(self.text, {"pooled_output": self.pooled, "guidance": 3.5})]
         model = patch_model(self.model, self.adapters, Components(), **options)
         positive, negative = with_references(positive, reference)
         return SimpleNamespace(model=model, positive=positive, negative=negative)

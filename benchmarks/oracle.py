@@ -98,7 +98,7 @@ class Oracle:
         return [0, 1, 2, 3 + view, 3 + views + view]
 
     def _lora(self, name: str, x: Tensor, scales: dict[str, float]) -> Tensor | float:
-        total = 0.0
+        total: Tensor | float = 0.0
         for adapter, lora in self.loras.items():
             down = lora[f"transformer.{name}.lora_A.weight"]
             up = lora[f"transformer.{name}.lora_B.weight"]

@@ -106,7 +106,7 @@ def against_size(base: Bench, counts: list[int], pixels: list[int]) -> list[dict
         base.resize(side)
         for views in counts if side == 512 else [max(counts)]:
             applied = base.apply(views)
-            row = {"pixels": side, "views": views}
+            row: dict[str, float] = {"pixels": side, "views": views}
             for conditional, label in ((True, "conditional"), (False, "negative")):
                 chosen = one_pass(applied, conditional)
                 found = measure(lambda: run_ours(base, chosen))

@@ -116,6 +116,11 @@ class ComfyServer:
             self.process.kill()
             self.process.wait()
 
+    def wait_for_end(self) -> None:
+        """Wait until the process ends, as by Ctrl-C."""
+        if self.process is not None:
+            self.process.wait()
+
     def __enter__(self) -> ComfyServer:
         self.start()
         return self

@@ -42,7 +42,7 @@ def arguments() -> argparse.Namespace:
 def demo_graph(server: ComfyServer, mesh: str | None, prompt: str | None) -> dict:
     """The bundled template, on another mesh or prompt when given, with its views saved as well."""
     workflow = json.loads(WORKFLOW.read_text(encoding="utf-8"))
-    changes = {}
+    changes: dict[str, dict[str, object]] = {}
     if mesh:
         changes["RefAny3D_LoadMesh"] = {"mesh_file": mesh}
     if prompt:
@@ -90,7 +90,7 @@ def run_demo(host: Host, options: argparse.Namespace) -> int:
             print(WHAT_THE_PICTURES_ARE)
             if options.keep_server:
                 print(f"[demo] The server stays at {server.url}; end it with Ctrl-C.")
-                server.process.wait()
+                server.wait_for_end()
     except ServerError as error:
         print(f"\nThe demo failed. {error}", file=sys.stderr)
         return 1

@@ -131,7 +131,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def _lock_calls(file):
-    if os.name == "nt":
+    if sys.platform == "win32":
         import msvcrt
 
         def call(mode: int) -> None:
@@ -245,7 +245,9 @@ def unpack_comfyui(archive: Path, target: Path) -> None:
                 raise SetupError(f"{archive.name} holds a file with an unsafe name: {member.name}")
             file = partial.joinpath(*parts[3:])
             file.parent.mkdir(parents=True, exist_ok=True)
-            with tar.extractfile(member) as source, open(file, "wb") as out:
+            source = tar.extractfile(member)
+            assert source is not None, "a file has content"
+            with source, open(file, "wb") as out:
                 shutil.copyfileobj(source, out)
     if not (partial / "main.py").is_file():
         raise SetupError(f"{archive.name} holds no ComfyUI; the pins in host_setup.py are wrong.")

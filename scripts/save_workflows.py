@@ -141,7 +141,7 @@ def take_picture(page, name: str) -> None:
     margin = 12
     box = (max(0, left - margin), max(0, top - margin), right + margin, bottom + margin)
     target = ROOT / "workflows" / f"{name}.jpg"
-    picture.crop(tuple(map(int, box))).save(target, quality=88)
+    picture.crop(box).save(target, quality=88)
     print(f"wrote {target}")
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .model import Asset
 
@@ -104,9 +105,7 @@ def _reach(x: np.ndarray, size: int) -> tuple[int, int]:
     return int(first), int(last)
 
 
-def look_at(
-    eye: Sequence[float], target: Sequence[float] = (0, 0, 0), up: Sequence[float] = (0, 1, 0)
-) -> np.ndarray:
+def look_at(eye: ArrayLike, target: ArrayLike = (0, 0, 0), up: ArrayLike = (0, 1, 0)) -> np.ndarray:
     """Pose [4, 4] of a camera at `eye` that looks at `target`.
 
     Raises:
@@ -162,7 +161,8 @@ def orbit(
         ValueError: a bad count, size, field of view, or a pitch list of another length.
     """
     angles = azimuths(views, even)
-    pitches = [float(pitch)] * views if np.ndim(pitch) == 0 else [float(p) for p in pitch]
+    each = np.atleast_1d(np.asarray(pitch, np.float64)).tolist()
+    pitches = each * views if np.ndim(pitch) == 0 else each
     if len(pitches) != views:
         raise ValueError(
             f"there are {len(pitches)} pitches for {views} views; give one, or one for each view"

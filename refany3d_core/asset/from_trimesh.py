@@ -1,6 +1,7 @@
 """trimesh objects to parts and back."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,7 @@ Decoded = Callable[[object], np.ndarray | None]
 
 
 def parts_from_trimesh(
-    mesh: object, decoded: Decoded = lambda image: None
+    mesh: Any, decoded: Decoded = lambda image: None
 ) -> tuple[list[Part], list[str]]:
     """The parts of a trimesh Trimesh or Scene in world space, each with its own material, and
     warnings. Point clouds and paths inside a scene are left out.
@@ -44,7 +45,7 @@ def parts_from_trimesh(
 def _parts(mesh, transform: np.ndarray, warnings: list[str], decoded: Decoded) -> list[Part]:
     with np.errstate(invalid="ignore", over="ignore"):
         vertices = np.asarray(mesh.vertices, np.float64) @ transform[:3, :3].T + transform[:3, 3]
-    faces = np.asarray(mesh.faces, np.int64).reshape(-1, 3)
+    faces: np.ndarray = np.asarray(mesh.faces, np.int64).reshape(-1, 3)
     if len(faces) and not (0 <= faces.min() and faces.max() < len(vertices)):
         raise ValueError(
             f"a face refers to vertex {faces.max()}, but there are {len(vertices)} vertices; the "

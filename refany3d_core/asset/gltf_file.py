@@ -11,10 +11,13 @@ import struct
 import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
 from .limits import LimitError, beside, check_file_size
+
+_Read = TypeVar("_Read")
 
 _DTYPES = {5120: "i1", 5121: "u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 _WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "MAT4": 16}
@@ -92,7 +95,7 @@ class GltfFile:
             raise ValueError(f"it refers to {name}[{index}], but has {len(entries)} {name}")
         return entries[index]
 
-    def resource(self, uri: str) -> bytes:
+    def resource(self, uri: object) -> bytes:
         """Content of a data URI or of a file beside the glTF."""
         if not isinstance(uri, str):
             raise ValueError("it has a URI that is no text")
@@ -113,7 +116,7 @@ class GltfFile:
         check_file_size(path)
         return path.read_bytes()
 
-    def buffer(self, index: object) -> bytes:
+    def buffer(self, index: Any) -> bytes:
         """Bytes of a buffer."""
         entry = self.item("buffers", index)
         if index not in self._buffers:
@@ -142,8 +145,8 @@ class GltfFile:
         other types as stored. Sparse accessors are filled in."""
         entry = self.item("accessors", index)
         where = f"accessors[{index}]"
-        dtype = _DTYPES.get(entry.get("componentType"))
-        width = _WIDTHS.get(entry.get("type"))
+        dtype = _DTYPES.get(entry.get("componentType", -1))
+        width = _WIDTHS.get(entry.get("type", ""))
         count = _count(entry, "count")
         if dtype is None or width is None:
             raise ValueError(f"its {where} has an unknown component or element type")
@@ -197,7 +200,7 @@ def _no_number(name: str) -> None:
     raise ValueError(f"{name} is not a JSON number")
 
 
-def guarded(read: Callable, *args: object) -> object:
+def guarded(read: Callable[..., _Read], *args: object) -> _Read:
     """Call a reader; what malformed JSON can raise becomes a ValueError with a sentence."""
     try:
         return read(*args)

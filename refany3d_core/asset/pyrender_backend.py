@@ -116,7 +116,7 @@ def _packed(asset: Asset, cameras: Sequence[Camera], background: tuple) -> bytes
         for name, values in _part_arrays(part, vertices).items():
             arrays[f"{index}.{name}"] = values
     packed = io.BytesIO()
-    np.savez(packed, **arrays)
+    np.savez(packed, allow_pickle=False, **arrays)
     return packed.getvalue()
 
 

@@ -33,7 +33,7 @@ class EmbreeCaster:
             int32 [H, W], row 0 at the top.
         """
         if beyond is None:
-            pixel, start = camera.frame_of(self._box), NEAR
+            pixel, start = camera.frame_of(self._box), np.array(NEAR)
         else:
             pixel = np.flatnonzero(np.isfinite(beyond.ravel()))
             start = beyond.ravel()[pixel, None]

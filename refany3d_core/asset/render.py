@@ -105,10 +105,13 @@ def caster(asset: Asset, backend: str = AUTO):
     name = choose_backend(backend)
     if name not in asset.casters:
         if name == EMBREE:
-            from .raycast_embree import EmbreeCaster as Caster
+            from .raycast_embree import EmbreeCaster
+
+            asset.casters[name] = EmbreeCaster(asset.vertices, asset.faces)
         else:
-            from .zbuffer import ZBufferCaster as Caster
-        asset.casters[name] = Caster(asset.vertices, asset.faces)
+            from .zbuffer import ZBufferCaster
+
+            asset.casters[name] = ZBufferCaster(asset.vertices, asset.faces)
     return asset.casters[name]
 
 

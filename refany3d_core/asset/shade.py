@@ -112,10 +112,9 @@ def _part_colors(hits: Hits, index: int, here: np.ndarray, rule: str) -> np.ndar
     def interpolated(values: np.ndarray) -> np.ndarray:
         return np.einsum("pk,pkc->pc", weights, values[corners].astype(np.float64))
 
-    textured = material.texture is not None and part.uv is not None
     factor = np.broadcast_to(np.asarray(material.base_color, np.float64), (len(corners), 4))
     if rule == PUBLISHED:
-        if textured:
+        if material.texture is not None and part.uv is not None:
             rgba = material.texture.sample(interpolated(part.uv))
         elif part.colors is not None:
             rgba = interpolated(part.colors)
@@ -124,7 +123,7 @@ def _part_colors(hits: Hits, index: int, here: np.ndarray, rule: str) -> np.ndar
         rgba[:, 3] = 1.0
         return np.clip(np.nan_to_num(rgba), 0.0, 1.0)
     rgba = factor.copy()
-    if textured:
+    if material.texture is not None and part.uv is not None:
         texel = material.texture.sample(interpolated(part.uv))
         rgba *= np.concatenate([srgb_to_linear(texel[:, :3]), texel[:, 3:]], axis=1)
     if part.colors is not None:

@@ -1,6 +1,7 @@
 """Whatever arrives on a mesh socket, as an asset."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -134,7 +135,7 @@ def _checked(
     return Part(vertices, faces.astype(np.int32), material or Material(), uv, colors)
 
 
-def _array(values: object, dtype: type) -> np.ndarray:
+def _array(values: Any, dtype: type) -> np.ndarray:
     if hasattr(values, "detach"):
         values = values.detach().float().cpu() if values.is_floating_point() else values.cpu()
     return np.asarray(values, dtype)

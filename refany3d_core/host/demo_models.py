@@ -74,7 +74,7 @@ def _load_clip() -> comfy.sd.CLIP:
 class _WeightedTokenizer:
     """The small model's words with the host's weights, such as (word:1.2)."""
 
-    def __init__(self, embedding_directory: object = None, tokenizer_data: dict | None = None):
+    def __init__(self, embedding_directory: object = None, tokenizer_data: dict = {}):
         self._tokenizer = Tokenizer(tokenizer_data["vocabulary"])
 
     def tokenize_with_weights(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 
 import comfy.utils
 import folder_paths
@@ -108,10 +108,9 @@ def _read_tensors(name: str, role: str, locate: Callable[[str, str], str]) -> di
         ) from e
 
 
-def _first(keys: set[str] | list[str]) -> str:
-    keys = sorted(keys)
+def _first(keys: Collection[str]) -> str:
     more = f" and {len(keys) - _SHOWN_KEYS} more" if len(keys) > _SHOWN_KEYS else ""
-    return ", ".join(f"'{key}'" for key in keys[:_SHOWN_KEYS]) + more
+    return ", ".join(f"'{key}'" for key in sorted(keys)[:_SHOWN_KEYS]) + more
 
 
 def _read_lora(name: str, role: str, locate: Callable[[str, str], str]) -> dict[str, LowRank]:
@@ -153,7 +152,7 @@ def _read_lora(name: str, role: str, locate: Callable[[str, str], str]) -> dict[
     return pairs
 
 
-def _count(names: dict[str, dict], prefix: str) -> int:
+def _count(names: Iterable[str], prefix: str) -> int:
     return len({name.split(".")[1] for name in names if name.startswith(prefix)})
 
 

@@ -156,11 +156,10 @@ class JointDenoising:
         transformer_options: dict[str, Any],
         **kwargs: Any,
     ) -> Tensor:
-        black_copies = kwargs.get(PASS_KEY)
-        _check_call(x, ref_latents, black_copies, control)
-        inputs = Inputs(x, timestep, context, y, guidance, ref_latents)
+        references, black_copies = _checked(x, ref_latents, kwargs.get(PASS_KEY), control)
+        inputs = Inputs(x, timestep, context, y, guidance, references)
         layout = inputs.layout(model.patch_size, self.components)
-        shapes = (x.shape[-2:], ref_latents[0].shape[-2:], layout, x.device)
+        shapes = (x.shape[-2:], references[0].shape[-2:], layout, x.device)
         if shapes not in self._rotary:
             self._rotary[shapes] = rotary_table(model, inputs, layout, self.components)
         stored, compute, keep = StoredReferences(), True, False
@@ -195,9 +194,10 @@ class JointDenoising:
             )
 
 
-def _check_call(
+def _checked(
     x: Tensor, references: list[Tensor] | None, black_copies: int | None, control: Any
-) -> None:
+) -> tuple[list[Tensor], int]:
+    """References and black copies of a call that the method serves; others raise ValueError."""
     if black_copies is None or references is None:
         raise ValueError(
             "Apply RefAny3D: a conditioning without RefAny3D references reached the patched "
@@ -219,6 +219,7 @@ def _check_call(
             "of whole "
             "16-pixel tokens; connect the 'latent' output of Apply RefAny3D to the sampler"
         )
+    return references, black_copies
 
 
 def _check_model(model: ModelPatcher, adapters: Adapters) -> None:

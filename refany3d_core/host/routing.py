@@ -3,10 +3,11 @@ hooks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 import comfy.model_management
 import comfy.model_patcher
@@ -98,7 +99,8 @@ class Adapters:
     def layers(self) -> dict[str, tuple[LowRankModule, LowRankModule]]:
         """(Reference-LoRA, Domain-LoRA) by path of the host's layer."""
         modules = self.modules
-        return dict(zip(modules.paths, zip(modules.reference, modules.domain)))
+        pairs = zip(modules.reference, modules.domain)
+        return dict(zip(modules.paths, cast(Iterable[tuple[LowRankModule, LowRankModule]], pairs)))
 
 
 def own(modules: AdapterModules, source: str) -> Adapters:

@@ -152,8 +152,8 @@ class BranchAttention:
         options = kwargs["transformer_options"]
         block = (options["block_type"], options["block_index"])
         if k.shape[2] == main:
-            references = self.stored.load(block, k)
-            k, v = (torch.cat(pair, dim=2) for pair in zip((k, v), references))
+            stored = self.stored.load(block, k)
+            k, v = (torch.cat(pair, dim=2) for pair in zip((k, v), stored))
         elif self.keep:
             self.stored.store(block, k[:, :, main:], v[:, :, main:])
         if self.black_copies:

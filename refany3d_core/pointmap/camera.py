@@ -88,7 +88,7 @@ def recover_camera(
     for tolerance in TOLERANCES:
         pose, inliers, errors = _fit(points, pixels, (height, width), fov, tolerance)
         ratio = float(inliers.mean())
-        if ratio >= MIN_INLIERS:
+        if pose is not None and ratio >= MIN_INLIERS:
             break
         if _fit(points, pixels * (-1, 1), (height, width), fov, tolerance)[1].mean() > MIN_INLIERS:
             raise ValueError(
