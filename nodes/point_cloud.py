@@ -7,7 +7,7 @@ from comfy_api.latest import Types, io
 from ..refany3d_core.asset import to_asset
 from ..refany3d_core.pointmap.decode import UNIT_BOX, decode, pictures
 from ..refany3d_core.pointmap.export import point_cloud_ply
-from .sockets import CATEGORY, mesh_input
+from .sockets import CATEGORY, PlyFileSocket, mesh_input
 
 
 class PointCloud(io.ComfyNode):
@@ -41,7 +41,7 @@ class PointCloud(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.File3DPLY.Output(
+                PlyFileSocket.Output(
                     "point_cloud", display_name="point_cloud", tooltip="Coloured points, PLY."
                 )
             ],

