@@ -7,10 +7,11 @@ from .apply import Apply
 from .camera import CameraFromPointMap
 from .consistency import CheckConsistency
 from .demo_models import LoadDemoModels
-from .latents import DecodePointMap, SplitLatent
+from .latents import DecodePointMap, JoinLatent, SplitLatent
 from .load_adapters import LoadAdapters
 from .lock_pose import LockPose
 from .mesh import LoadMesh, RenderViews
+from .place import PasteBack, PlaceInPhoto
 from .point_cloud import PointCloud
 from .reference_files import LoadReference, SaveReference
 from .references import EncodeReferences
@@ -32,8 +33,11 @@ class RefAny3DExtension(ComfyExtension):
             Apply,
             Sampler,
             SplitLatent,
+            JoinLatent,
             DecodePointMap,
             LockPose,
+            PlaceInPhoto,
+            PasteBack,
             CameraFromPointMap,
             CheckConsistency,
             PointCloud,

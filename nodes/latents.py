@@ -1,10 +1,11 @@
-"""Split Joint Latent and Point Map Decode."""
+"""Split Joint Latent, Join Joint Latent and Point Map Decode."""
 
 import numpy as np
 import torch
 from comfy_api.latest import io
 
 from ..refany3d_core.asset import to_asset
+from ..refany3d_core.host.joint import join_latents
 from ..refany3d_core.host.latents import split_joint_latent
 from ..refany3d_core.pointmap.decode import UNIT_BOX, decode, pictures
 from .sockets import CATEGORY, MESH_KINDS, panel_outputs
@@ -29,6 +30,43 @@ class SplitLatent(io.ComfyNode):
     @classmethod
     def execute(cls, latent) -> io.NodeOutput:
         return io.NodeOutput(*split_joint_latent(latent))
+
+
+class JoinLatent(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="RefAny3D_JoinLatent",
+            display_name="Join Joint Latent",
+            category=CATEGORY,
+            description="Join an image and a point map, each from VAE Encode, to a joint latent "
+            "for RefAny3D Sampler or a stock sampler. Set Latent Noise Mask before it says what of "
+            "each may change.",
+            search_aliases=["refany3d", "join panels", "inpaint", "image to image", "img2img"],
+            inputs=[
+                io.Latent.Input(
+                    "image",
+                    tooltip="The image, from VAE Encode; with a noise mask only what is white "
+                    "there changes.",
+                ),
+                io.Latent.Input(
+                    "point_map",
+                    tooltip="The point map, likewise; a black noise mask (Solid Mask of 0) holds "
+                    "it.",
+                ),
+            ],
+            outputs=[
+                io.Latent.Output(
+                    "latent",
+                    display_name="latent",
+                    tooltip="Joint latent: image left, point map right.",
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, image, point_map) -> io.NodeOutput:
+        return io.NodeOutput(join_latents(image, point_map))
 
 
 class DecodePointMap(io.ComfyNode):

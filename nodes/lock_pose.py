@@ -5,16 +5,13 @@ import torch
 from comfy_api.latest import io
 
 from ..refany3d_core.asset import to_asset
-from ..refany3d_core.asset.cameras import FOV, RADIUS, from_viewport
+from ..refany3d_core.asset.cameras import FOV, RADIUS
 from ..refany3d_core.host.latents import check_size
 from ..refany3d_core.host.locked_latent import locked_joint_latent, release_below
 from ..refany3d_core.pointmap.camera import to_viewport
-from ..refany3d_core.pointmap.posed_view import orbit_camera, render_pose
+from ..refany3d_core.pointmap.posed_view import render_pose
+from .pose_inputs import asked_camera, pose_inputs, viewport_inputs
 from .sockets import CATEGORY, mesh_input, size_inputs, validate_size
-
-
-def _degrees(name: str, low: float, high: float, tooltip: str) -> io.Input:
-    return io.Float.Input(name, default=0.0, min=low, max=high, step=1.0, tooltip=tooltip)
 
 
 class LockPose(io.ComfyNode):
@@ -32,52 +29,7 @@ class LockPose(io.ComfyNode):
                 io.Vae.Input("vae", tooltip="FLUX's VAE (ae.safetensors)."),
                 mesh_input("The asset, the same as for Render Reference Views."),
                 *size_inputs(),
-                _degrees(
-                    "azimuth",
-                    -360.0,
-                    360.0,
-                    "Degrees around the asset: 0 stands on its +X side, "
-                    "90 on +Z, as the reference views do.",
-                ),
-                _degrees("pitch", -90.0, 90.0, "Degrees above the horizon."),
-                io.Float.Input(
-                    "distance",
-                    default=RADIUS,
-                    min=0.1,
-                    max=100.0,
-                    step=0.1,
-                    tooltip="From the asset's middle; its longest side is 2.",
-                ),
-                _degrees(
-                    "roll",
-                    -360.0,
-                    360.0,
-                    "Degrees by which the asset turns clockwise in the picture.",
-                ),
-                io.Float.Input(
-                    "shift_x",
-                    default=0.0,
-                    min=-1.0,
-                    max=1.0,
-                    step=0.01,
-                    tooltip="Moves the asset right, in widths of the picture.",
-                ),
-                io.Float.Input(
-                    "shift_y",
-                    default=0.0,
-                    min=-1.0,
-                    max=1.0,
-                    step=0.01,
-                    tooltip="Moves the asset up, in heights of the picture.",
-                ),
-                io.Float.Input(
-                    "fov",
-                    default=FOV,
-                    min=1.0,
-                    max=170.0,
-                    step=1.0,
-                    tooltip="Vertical field of view in degrees. Reference views: 45.",
-                ),
+                *pose_inputs(),
                 io.Float.Input(
                     "strength",
                     default=1.0,
@@ -98,19 +50,7 @@ class LockPose(io.ComfyNode):
                 io.Int.Input(
                     "batch_size", default=1, min=1, max=64, tooltip="How many images at once."
                 ),
-                io.Load3DCamera.Input(
-                    "camera_info",
-                    optional=True,
-                    tooltip="The camera of Load 3D, Preview 3D, or Camera from Point Map, in place "
-                    "of azimuth, pitch, distance, roll, shift and fov.",
-                ),
-                io.Custom("LOAD3D_MODEL_INFO").Input(
-                    "model_3d_info",
-                    optional=True,
-                    advanced=True,
-                    tooltip="Of Load 3D: needed when the model was moved, turned or fitted in the "
-                    "viewport.",
-                ),
+                *viewport_inputs(),
                 io.Model.Input(
                     "model",
                     optional=True,
@@ -174,18 +114,23 @@ class LockPose(io.ComfyNode):
             )
         try:
             asset = to_asset(mesh)
-            if camera_info:
-                camera = from_viewport(camera_info, asset, width, height, model_3d_info)
-            else:
-                shift = (shift_x, shift_y)
-                camera = orbit_camera(azimuth, pitch, distance, roll, shift, fov, width, height)
+            pose = {
+                "azimuth": azimuth,
+                "pitch": pitch,
+                "distance": distance,
+                "roll": roll,
+                "shift_x": shift_x,
+                "shift_y": shift_y,
+                "fov": fov,
+            }
+            camera = asked_camera(asset, width, height, pose, camera_info, model_3d_info)
             view = render_pose(asset, camera)
         except ValueError as error:
             raise ValueError(f"Lock Pose: {error}") from error
         comfy.model_management.throw_exception_if_processing_interrupted()
         point_map = torch.from_numpy(view.point_map)[None]
         return io.NodeOutput(
-            locked_joint_latent(vae, point_map, strength, batch_size),
+            locked_joint_latent("Lock Pose", vae, point_map, strength, batch_size),
             release_below(model, release) if release > 0 else model,
             point_map,
             torch.from_numpy(view.mask)[None].float(),

@@ -65,8 +65,19 @@ class Sampler(io.ComfyNode):
                 io.Latent.Input(
                     "latent",
                     optional=True,
-                    tooltip="Joint latent of Lock Pose: its size replaces width and height, and "
-                    "its point map is held.",
+                    tooltip="Joint latent of Lock Pose, Place in Photo or Join Joint Latent: its "
+                    "size replaces width and height, and what its masks hold stays.",
+                ),
+                io.Float.Input(
+                    "denoise",
+                    default=1.0,
+                    min=0.01,
+                    max=1.0,
+                    step=0.01,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Below 1 sampling starts from latent's picture and changes it only in "
+                    "part; the steps are spent on that part of the noise.",
                 ),
             ],
             outputs=panel_outputs(),
@@ -91,15 +102,22 @@ class Sampler(io.ComfyNode):
         sampler_name: str = "euler",
         scheduler: str = PUBLISHED_SCHEDULE,
         latent=None,
+        denoise: float = 1.0,
         **speed,
     ) -> io.NodeOutput:
+        if denoise < 1 and latent is None:
+            raise ValueError(
+                f"RefAny3D Sampler: denoise is {denoise:g}, which starts from a picture, and "
+                "'latent' is not connected; connect Place in Photo or Join Joint Latent, or set "
+                "denoise to 1"
+            )
         if latent is not None:
             width, height = joint_size(latent)
         check_size("RefAny3D Sampler", width, height)
         patched = patch_model(model, adapters, approximation=approximation(**speed))
         positive, negative = with_references(positive, reference)
         latent = latent or empty_joint_latent(width, height, 1)
-        levels = sigmas(patched, scheduler, steps, width, height)
+        levels = sigmas(patched, scheduler, steps, width, height, denoise)
         joint = sample_joint(
             patched, positive, negative, latent, levels, image_guidance, sampler_name, seed
         )

@@ -8,6 +8,7 @@ CATEGORY = "RefAny3D"
 
 AdaptersSocket = io.Custom("REFANY3D_ADAPTERS")
 ReferenceSocket = io.Custom("REFANY3D_REFERENCE")
+PasteSocket = io.Custom("REFANY3D_PASTE")
 TrimeshSocket = io.Custom("TRIMESH")
 # By its name: io.File3DPLY is younger than the oldest ComfyUI that the pack supports.
 PlyFileSocket = io.Custom("FILE_3D_PLY")

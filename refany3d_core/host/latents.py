@@ -14,7 +14,8 @@ TOKEN_PIXELS = 16
 MIN_PIXELS = 64
 MAX_PIXELS = 4096
 
-_VAE_PIXELS = 8
+VAE_PIXELS = 8
+"""Pixels a side of one latent."""
 
 Latent = dict[str, Any]
 
@@ -36,7 +37,7 @@ def check_size(node: str, width: int, height: int) -> None:
 
 def empty_joint_latent(width: int, height: int, batch_size: int) -> Latent:
     """Empty LATENT [batch_size, 16, height / 8, 2 * width / 8], for pixels of one panel."""
-    shape = (batch_size, LATENT_CHANNELS, height // _VAE_PIXELS, 2 * width // _VAE_PIXELS)
+    shape = (batch_size, LATENT_CHANNELS, height // VAE_PIXELS, 2 * width // VAE_PIXELS)
     return {"samples": torch.zeros(shape, device=comfy.model_management.intermediate_device())}
 
 
@@ -50,9 +51,9 @@ def joint_size(latent: Latent) -> tuple[int, int]:
     if samples.ndim != 4 or samples.shape[1] != LATENT_CHANNELS or samples.shape[-1] % 2:
         raise ValueError(
             f"RefAny3D Sampler: 'latent' is {tuple(samples.shape)}, not a joint latent of 16 "
-            "channels with two panels; connect Lock Pose's latent, or nothing"
+            "channels with two panels; connect Lock Pose's or Place in Photo's latent, or nothing"
         )
-    return samples.shape[-1] // 2 * _VAE_PIXELS, samples.shape[-2] * _VAE_PIXELS
+    return samples.shape[-1] // 2 * VAE_PIXELS, samples.shape[-2] * VAE_PIXELS
 
 
 def split_joint_latent(latent: Latent) -> tuple[Latent, Latent]:
@@ -88,7 +89,7 @@ def encode_references(vae: Any, views: torch.Tensor, point_maps: torch.Tensor) -
     black = torch.zeros_like(views[:1, ..., :3])
     pictures = torch.cat([views[..., :3], point_maps[..., :3], black])
     latents = vae.encode(pictures)
-    expected = (LATENT_CHANNELS, pictures.shape[1] // _VAE_PIXELS, pictures.shape[2] // _VAE_PIXELS)
+    expected = (LATENT_CHANNELS, pictures.shape[1] // VAE_PIXELS, pictures.shape[2] // VAE_PIXELS)
     if tuple(latents.shape[1:]) != expected:
         raise ValueError(
             f"Point Map Encode: 'vae' makes latents of {tuple(latents.shape[1:])} from these "

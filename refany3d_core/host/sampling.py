@@ -22,14 +22,24 @@ def schedulers() -> list[str]:
 
 
 def sigmas(
-    model: ModelPatcher, scheduler: str, steps: int, width: int, height: int
+    model: ModelPatcher,
+    scheduler: str,
+    steps: int,
+    width: int,
+    height: int,
+    denoise: float = 1.0,
 ) -> torch.Tensor:
-    """Noise levels [steps + 1] of a scheduler for a picture of width x height pixels."""
+    """Noise levels [steps + 1] of a scheduler for a picture of width x height pixels.
+
+    With `denoise` below 1 they are the last ones of a schedule with steps / denoise steps, as in
+    the host's KSampler.
+    """
+    total = max(steps, int(steps / denoise))
     if scheduler == PUBLISHED_SCHEDULE:
-        return published_sigmas(steps, (width // TOKEN_PIXELS) * (height // TOKEN_PIXELS))
-    return comfy.samplers.calculate_sigmas(
-        model.get_model_object("model_sampling"), scheduler, steps
-    )
+        tokens = (width // TOKEN_PIXELS) * (height // TOKEN_PIXELS)
+        return published_sigmas(total, tokens)[-(steps + 1) :]
+    sampling = model.get_model_object("model_sampling")
+    return comfy.samplers.calculate_sigmas(sampling, scheduler, total)[-(steps + 1) :]
 
 
 def sample_joint(

@@ -16,6 +16,12 @@ MIN_SUBJECT = 0.001
 """Of the picture: the point map of a smaller subject says nothing to the model."""
 
 
+INSIDE = (
+    "the camera is inside the asset, or touches it; raise the distance (the asset's longest side "
+    "is 2)"
+)
+
+
 def orbit_camera(
     azimuth: float,
     pitch: float,
@@ -52,10 +58,7 @@ def render_pose(asset: Asset, camera: Camera) -> View:
         ValueError: the camera is inside the asset, or sees nothing or next to nothing of it.
     """
     if enclosed(asset, camera.eye):
-        raise ValueError(
-            "the camera is inside the asset, or touches it; raise the distance (the asset's "
-            "longest side is 2)"
-        )
+        raise ValueError(INSIDE)
     view = render(asset, camera)
     seen = view.mask.mean()
     if not seen:
