@@ -10,11 +10,12 @@ from .demo_models import LoadDemoModels
 from .latents import DecodePointMap, JoinLatent, SplitLatent
 from .load_adapters import LoadAdapters
 from .lock_pose import LockPose
-from .mesh import LoadMesh, RenderViews
+from .mesh import LoadMesh
 from .place import PasteBack, PlaceInPhoto
 from .point_cloud import PointCloud
 from .reference_files import LoadReference, SaveReference
 from .references import EncodeReferences
+from .render_views import RenderViews
 from .sampler import Sampler
 
 

@@ -7,7 +7,7 @@ from .views import RenderedViews
 GAP = 4
 
 
-def contact_sheet(views: RenderedViews, tile: int = 192, columns: int = 8) -> np.ndarray:
+def contact_sheet(views: RenderedViews, tile: int = 192, columns: int = 4) -> np.ndarray:
     """All views above their point maps, at most `columns` in a row.
 
     Args:
