@@ -1,0 +1,1 @@
+"""From pictures to triplets: source, boxes, masks, a graph on servers, pose, filters, export."""

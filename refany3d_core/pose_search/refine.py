@@ -1,0 +1,212 @@
+"""A pose moved until outline and colours of the render lie on the picture's (Gauss-Newton)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from ..asset.model import Asset
+from ..asset.render import View, render
+from ..pointmap.pnp import Pose, _exp
+from .picture import Level, Picture, thick_part
+
+OUTLINE_WEIGHT = 60.0
+"""Effective number of independent outline points: neighbours err together."""
+COLOR_WEIGHT = 60.0
+"""Effective number of independent colours."""
+COLOR_SIGMA = 0.06
+TURN_STEP = 0.35
+"""Radians that one step turns at most."""
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """A pose and how it lies on a level.
+
+    Attributes:
+        iou: of the silhouettes, not counting what something may hide.
+        hidden: part of the render that lies off the mask in one thick piece.
+        color_error: robust root mean square of the colours after the light is fitted, 0..1.
+        correlation: of the render's fitted colours with the picture's.
+        cost: what the search minimises.
+    """
+
+    pose: Pose
+    iou: float
+    hidden: float
+    color_error: float
+    correlation: float
+    cost: float
+
+
+def refine(
+    asset: Asset, picture: Picture, pose: Pose, size: int, steps: int,
+    focal_guess: float, focal_sigma: float,
+) -> Fit:  # fmt: skip
+    """The best pose met on the way.
+
+    Args:
+        size: of the level to work on.
+        steps: renders, at most.
+        focal_guess: image pixels.
+        focal_sigma: how sure the guess is: a standard deviation of its logarithm.
+    """
+    level = picture.level(size)
+    best: Fit | None = None
+    damping, current = 1e-2, pose
+    for step in range(steps + 1):
+        view = render(asset, picture.level_camera(current, size))
+        fit, light = judge(current, view, level, focal_guess, focal_sigma)
+        if best is None or fit.cost < best.cost:
+            best, damping = fit, max(damping / 3, 1e-3)
+            system = _system(best.pose, view, level, light, picture, focal_guess, focal_sigma)
+        else:
+            damping *= 6
+            if damping > 100:
+                break
+        if step == steps or system is None:
+            break
+        gradient, hessian = system
+        moved = -np.linalg.solve(hessian + damping * np.diag(np.diag(hessian) + 1e-9), gradient)
+        current = _moved(best.pose, moved)
+        if np.abs(moved * (1, 1, 1, 1, 1, 0.3, 1)).max() < 5e-4:
+            break
+    assert best is not None
+    return best
+
+
+def _moved(pose: Pose, step: np.ndarray) -> Pose:
+    """Turn about the asset's middle, shift by parts of the distance, log focal."""
+    turn = step[:3] * min(1.0, TURN_STEP / max(np.linalg.norm(step[:3]), 1e-9))
+    distance = pose.translation[2]
+    shift = np.clip(step[3:6], -0.3, 0.3)
+    grow = float(np.exp(np.clip(step[6], -0.3, 0.3)))
+    # A longer lens steps back: the size in the picture stays.
+    moved = pose.translation + distance * shift
+    return Pose(_exp(turn) @ pose.rotation, moved * (1, 1, grow), pose.focal * grow)
+
+
+def judge(
+    pose: Pose, view: View, level: Level, focal_guess: float, focal_sigma: float
+) -> tuple[Fit, np.ndarray | None]:
+    """How a render lies on the level, and its colours in the picture's light [P, 3]."""
+    drawn = view.mask & level.known
+    both = int((drawn & level.mask).sum())
+    off = drawn & ~level.mask
+    bare = int((level.mask & ~view.mask).sum())
+    hidden = int(thick_part(off).sum())
+    thin = int(off.sum()) - hidden
+    iou = both / max(both + bare + thin + 0.25 * hidden, 1)
+    light, error, correlation = lit(view, level)
+    prior = (np.log(pose.focal / focal_guess) / focal_sigma) ** 2
+    share = hidden / max(int(drawn.sum()), 1)
+    cost = 1 - iou + 1.5 * error + 0.01 * prior + max(share - 0.4, 0)
+    return Fit(pose, iou, share, error, correlation, cost), light
+
+
+def lit(view: View, level: Level) -> tuple[np.ndarray | None, float, float]:
+    """The render's colours [P, 3] in the light that fits the picture best, their robust error, and
+    their correlation with the picture's.
+
+    The light is linear in the normal (a spherical harmonic of the first order), one a channel.
+    """
+    pixel = view.hits.pixel
+    on = level.inner.reshape(-1)[pixel]
+    if on.sum() < 12:
+        return None, 0.3, 0.0
+    color = view.color.reshape(-1, 3)[pixel].astype(np.float64)
+    normal = view.normal.reshape(-1, 3)[pixel] @ view.camera.pose[:3, :3]
+    basis = np.concatenate([np.ones((len(normal), 1)), normal], axis=1)
+    seen = level.color.reshape(-1, 3)[pixel][on].astype(np.float64)
+    out = np.empty_like(color)
+    weight = np.ones(len(seen))
+    for _ in range(2):
+        for k in range(3):
+            columns = basis * color[:, k : k + 1]
+            weighted = columns[on] * weight[:, None]
+            ridge = np.diag([1e-3, 0.02, 0.02, 0.02]) * len(seen)
+            normal_matrix = weighted.T @ columns[on] + ridge
+            right = weighted.T @ seen[:, k] + ridge[:, 0] * 0.8
+            out[:, k] = columns @ np.linalg.solve(normal_matrix, right)
+        square = ((seen - out[on]) ** 2).mean(1)
+        weight = 1 / (1 + square / 0.1**2)
+    error = float(np.sqrt(np.minimum(square, 0.09).mean()))
+    fitted, seen = out[on] - out[on].mean(0), seen - seen.mean(0)
+    norm = np.sqrt((fitted**2).sum() * (seen**2).sum())
+    return out, error, float((fitted * seen).sum() / norm) if norm > 1e-9 else 0.0
+
+
+def _system(
+    pose: Pose, view: View, level: Level, light: np.ndarray | None, picture: Picture,
+    focal_guess: float, focal_sigma: float,
+) -> tuple[np.ndarray, np.ndarray] | None:  # fmt: skip
+    """Gradient [7] and Gauss-Newton Hessian [7, 7] of outline, colour and the lens's prior."""
+    if view.mask.sum() < 12:
+        return None
+    gradient, hessian = np.zeros(7), np.zeros((7, 7))
+    focal = pose.focal * level.scale
+
+    def add(points: np.ndarray, direction: np.ndarray, residual: np.ndarray, weight: np.ndarray):
+        jacobian = (direction[..., None] * _by_pose(points, pose, focal)).sum(1)
+        weighted = jacobian * weight[:, None]
+        gradient[:] += weighted.T @ residual
+        hessian[:] += weighted.T @ jacobian
+
+    rim = view.mask & ~ndimage.binary_erosion(view.mask, border_value=1)
+    rim &= level.known
+    points = (view.points[rim] @ pose.rotation.T + pose.translation).astype(np.float64)
+    rows, columns = np.nonzero(rim)
+    reach = level.size / 24
+    if len(points):
+        residual = level.distance[rows, columns].astype(np.float64) + 0.5
+        weight = 1 / (1 + (residual / reach) ** 2) ** 2
+        add(points, level.slope[rows, columns], residual, weight * OUTLINE_WEIGHT / len(points))
+    border, outward = level.outline
+    if len(points) and len(border):
+        _, index = ndimage.distance_transform_edt(~rim, return_indices=True)
+        at = np.clip(border.astype(int), 0, level.size - 1)
+        near = index[:, at[:, 1], at[:, 0]]
+        order = np.full(rim.shape, -1)
+        order[rows, columns] = np.arange(len(rows))
+        which = order[near[0], near[1]]
+        across = np.stack([near[1], near[0]], axis=1) + 0.5 - border
+        residual = (across * outward).sum(1) + 0.5
+        distance = np.linalg.norm(across, axis=1)
+        weight = 1 / (1 + (distance / reach) ** 2) ** 2
+        add(points[which], outward, residual, weight * OUTLINE_WEIGHT / len(border))
+    if light is not None:
+        pixel = view.hits.pixel
+        on = level.inner.reshape(-1)[pixel]
+        pixel = pixel[on]
+        points = view.points.reshape(-1, 3)[pixel] @ pose.rotation.T + pose.translation
+        slope = level.color_slope.reshape(-1, 2, 3)[pixel].astype(np.float64)
+        residual = level.color.reshape(-1, 3)[pixel] - light[on]
+        weight = 1 / (1 + (residual**2).sum(1) / 0.15**2)
+        weight *= COLOR_WEIGHT / COLOR_SIGMA**2 / max(len(pixel), 1)
+        # pixels of outline error 1 weigh 1: both terms are in units of their own error
+        for k in range(3):
+            add(points, slope[..., k], residual[:, k], weight)
+    gradient[6] += np.log(pose.focal / focal_guess) / focal_sigma**2 * 0.5
+    hessian[6, 6] += 0.5 / focal_sigma**2
+    return gradient, hessian
+
+
+def _by_pose(points: np.ndarray, pose: Pose, focal: float) -> np.ndarray:
+    """float64 [N, 2, 7]: how pixels of camera-space points move with the steps of `_moved`."""
+    x, y, z = points.T
+    by_point = np.zeros((len(points), 2, 3))
+    by_point[:, 0, 0] = by_point[:, 1, 1] = focal / z
+    by_point[:, 0, 2] = -focal * x / z**2
+    by_point[:, 1, 2] = -focal * y / z**2
+    out = np.empty((len(points), 2, 7))
+    arm = points - pose.translation
+    # d (w x arm) = (w_y a_z - w_z a_y, w_z a_x - w_x a_z, w_x a_y - w_y a_x)
+    out[:, :, 0] = by_point[:, :, 2] * arm[:, 1:2] - by_point[:, :, 1] * arm[:, 2:3]
+    out[:, :, 1] = by_point[:, :, 0] * arm[:, 2:3] - by_point[:, :, 2] * arm[:, 0:1]
+    out[:, :, 2] = by_point[:, :, 1] * arm[:, 0:1] - by_point[:, :, 0] * arm[:, 1:2]
+    out[:, :, 3:6] = by_point * pose.translation[2]
+    seen = np.stack([x, y], axis=1) * (focal / z)[:, None]
+    out[:, :, 6] = seen + by_point[:, :, 2] * pose.translation[2]
+    return out
