@@ -115,7 +115,7 @@ def pose_and_consistency(small: Small, things: list[Subject]) -> None:
             thing.azimuth, thing.pitch, thing.distance, 0.0, (0.0, 0.0), FOV, SIZE, SIZE
         )
         view = render_pose(thing.asset, camera)
-        lock = locked_joint_latent(small.vae, torch.from_numpy(view.point_map)[None], 1.0, 1)
+        lock = locked_joint_latent("", small.vae, torch.from_numpy(view.point_map)[None], 1.0)
         made = {
             "free": small.make(reference, thing.prompt, i),
             "locked": small.make(reference, thing.prompt, i, lock),

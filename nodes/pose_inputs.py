@@ -65,7 +65,8 @@ def viewport_inputs() -> list[io.Input]:
             "model_3d_info",
             optional=True,
             advanced=True,
-            tooltip="Of Load 3D: needed when the model was moved, turned or fitted in the viewport.",
+            tooltip="Of Load 3D: needed when the model was moved, turned or fitted in the "
+            "viewport.",
         ),
     ]
 

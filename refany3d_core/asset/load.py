@@ -3,6 +3,7 @@
 import io
 import logging
 import re
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -23,6 +24,11 @@ FORMATS = ("glb", "gltf", "obj", "ply", "stl", "off", "dae", "3mf")
 _NEEDS = {"dae": "collada", "3mf": "lxml"}
 _PACKAGES = {"collada": "pycollada", "lxml": "lxml"}
 AUTO, Y_UP, Z_UP = "auto", "y", "z"
+_SPLAT_FORMATS = ("splat", "ksplat", "spz")
+SPLAT = (
+    "it is a gaussian splat, which has no surface; make a mesh of it with ComfyUI's nodes Get "
+    "Splat and Extract Mesh from Splat, and connect that"
+)
 
 
 def load_asset(path: str | Path, up_axis: str = AUTO) -> Asset:
@@ -58,6 +64,8 @@ def load_bytes(
     kind = file_format.lower().lstrip(".")
     if data[:4] == b"glTF":
         kind = "glb"
+    if kind in _SPLAT_FORMATS or _is_splat_ply(data):
+        raise ValueError(SPLAT)
     if kind not in FORMATS:
         raise ValueError(
             f"{kind or 'a file without an ending'} is not a mesh format that is read; convert it "
@@ -70,6 +78,14 @@ def load_bytes(
     if up_axis == Z_UP or (up_axis == AUTO and kind == "dae" and b"<up_axis>Z_UP" in data):
         parts = [_z_to_y(part) for part in parts]
     return Asset(parts, warnings)
+
+
+def _is_splat_ply(data: bytes) -> bool:
+    """Whether a PLY's header names what the gaussians of 3D Gaussian Splatting have, and no
+    faces."""
+    header = data[:8192].partition(b"end_header")[0]
+    names = (b" f_dc_0", b" scale_0", b" rot_0", b" opacity")
+    return data[:3] == b"ply" and all(name in header for name in names) and b" face " not in header
 
 
 def _named(name: str, sentence: str) -> str:
@@ -130,4 +146,4 @@ def _trimesh_parts(data: bytes, kind: str, folder: Path | None) -> tuple[list[Pa
 def _z_to_y(part: Part) -> Part:
     """Turn Z up to Y up: -90 degrees about X."""
     vertices = part.vertices @ np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]], np.float64)
-    return Part(vertices, part.faces, part.material, part.uv, part.colors)
+    return replace(part, vertices=vertices)

@@ -1,7 +1,7 @@
 """An asset as the rest of the pack sees it: parts with a material each, in the published frame."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -22,6 +22,8 @@ class Part:
         material: colour of the surface.
         uv: float32 [V, 2] texture coordinates, v = 0 at the image's first row, or None.
         colors: float32 [V, 4] vertex colours in 0..1, or None.
+        srgb_colors: whether they are sRGB; glTF's are linear, though the published renderer draws
+            them as they are.
     """
 
     vertices: np.ndarray
@@ -29,6 +31,7 @@ class Part:
     material: Material = Material()
     uv: np.ndarray | None = None
     colors: np.ndarray | None = None
+    srgb_colors: bool = False
 
 
 def _used_vertices(part: Part) -> np.ndarray:
@@ -93,7 +96,7 @@ class Asset:
                 f"{np.count_nonzero(~keep):,} faces with a NaN or infinite vertex are left out"
             )
         vertices = np.where(finite[:, None], part.vertices, 0.0)
-        return Part(vertices, part.faces[keep], part.material, part.uv, part.colors)
+        return replace(part, vertices=vertices, faces=part.faces[keep])
 
     @property
     def extent(self) -> np.ndarray:

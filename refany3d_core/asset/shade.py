@@ -103,6 +103,10 @@ def shade(hits: Hits, rule: str = PUBLISHED, light: str = UNLIT) -> np.ndarray:
     return rgba
 
 
+def _linear(colors: np.ndarray) -> np.ndarray:
+    return np.concatenate([srgb_to_linear(colors[:, :3]), colors[:, 3:]], axis=1)
+
+
 def _part_colors(hits: Hits, index: int, here: np.ndarray, rule: str) -> np.ndarray:
     part = hits.asset.parts[index]
     material = part.material
@@ -127,7 +131,7 @@ def _part_colors(hits: Hits, index: int, here: np.ndarray, rule: str) -> np.ndar
         texel = material.texture.sample(interpolated(part.uv))
         rgba *= np.concatenate([srgb_to_linear(texel[:, :3]), texel[:, 3:]], axis=1)
     if part.colors is not None:
-        rgba *= interpolated(part.colors)
+        rgba *= interpolated(_linear(part.colors) if part.srgb_colors else part.colors)
     rgba[:, :3] = linear_to_srgb(rgba[:, :3])
     if material.alpha_mode == MASK:
         rgba[:, 3] = rgba[:, 3] >= material.alpha_cutoff

@@ -1,13 +1,14 @@
 """Whatever arrives on a mesh socket, as an asset."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .from_trimesh import attached_asset, parts_from_trimesh
-from .load import load_asset, load_bytes
-from .material import Material, Texture
+from .load import SPLAT, load_asset, load_bytes
+from .material import Material, Texture, linear_to_srgb
 from .model import Asset, Part
 
 
@@ -35,6 +36,8 @@ def to_asset(mesh: object) -> Asset:
         return _from_core(mesh)
     if _has(mesh, "v", "f"):
         return _from_3d_pack(mesh)
+    if _has(mesh, "positions", "opacities", "sh"):
+        raise ValueError(SPLAT)
     raise ValueError(
         f"a {type(mesh).__name__} is not a mesh that can be rendered; connect TRIMESH, MESH or "
         "FILE_3D, for example from Load Mesh"
@@ -87,7 +90,11 @@ def _from_core(mesh) -> Asset:
         material = Material((1.0,) * 4, _texture(image[0] if image.ndim == 4 else image))
     if uv is not None:
         uv = uv[:, :2].astype(np.float32)
-    return Asset([_checked(vertices, faces, material, uv, _rgba(colors))], warnings)
+    rgba = _rgba(colors)
+    if rgba is not None:  # linear, as Save 3D Model writes them into glTF
+        rgba[:, :3] = linear_to_srgb(rgba[:, :3])
+    part = replace(_checked(vertices, faces, material, uv, rgba), srgb_colors=True)
+    return Asset([part], warnings)
 
 
 def _first(mesh: object, name: str, count: int) -> np.ndarray | None:

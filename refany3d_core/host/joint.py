@@ -68,13 +68,13 @@ def join_latents(image: Latent, point_map: Latent) -> Latent:
         )
     panels = [comfy.utils.repeat_to_batch_size(x, count) for x in (left, right.to(left))]
     joint = {"samples": torch.cat(panels, dim=-1)}
-    masks = [latent.get("noise_mask") for latent in (image, point_map)]
-    if all(mask is None for mask in masks):
+    given = [latent.get("noise_mask") for latent in (image, point_map)]
+    if all(mask is None for mask in given):
         return joint
     shape = (count, 1, *left.shape[2:])
     masks = [
         left.new_ones(shape) if mask is None else comfy.utils.reshape_mask(mask, shape).to(left)
-        for mask in masks
+        for mask in given
     ]
     joint["noise_mask"] = torch.cat(masks, dim=-1)
     if not (joint["noise_mask"] > 0).any():

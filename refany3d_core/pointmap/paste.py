@@ -46,8 +46,8 @@ class Paste:
     Attributes:
         photo_size: width and height of the photo, pixels.
         window: the part of the photo that the picture shows.
-        mask: float32 [h, w] in 0..1 over the window: how much of the picture replaces the photo.
-        depth: float32 [h, w] over the window, along the optical axis in units of the scene; infinite
+        mask: float32 [h, w] in 0..1 over the window: how much of the picture comes in.
+        depth: float32 [h, w] over the window, along the optical axis, units of the scene; infinite
             off the object.
         earlier: the objects that were placed before.
     """
