@@ -5,6 +5,7 @@ from comfy_api.latest import ComfyExtension, io
 from ..refany3d_core.host import model_files
 from .apply import Apply
 from .camera import CameraFromPointMap
+from .camera_path import LockCameraPath, SaveCameraPath
 from .consistency import CheckConsistency
 from .demo_models import LoadDemoModels
 from .latents import DecodePointMap, JoinLatent, SplitLatent
@@ -39,6 +40,8 @@ class RefAny3DExtension(ComfyExtension):
             LockPose,
             PlaceInPhoto,
             PasteBack,
+            LockCameraPath,
+            SaveCameraPath,
             CameraFromPointMap,
             CheckConsistency,
             PointCloud,
