@@ -2,7 +2,7 @@
 
 from comfy_api.latest import Types, io
 
-from ..refany3d_core.asset import load_asset
+from ..refany3d_core.asset import Moment, load_asset
 from ..refany3d_core.asset.fingerprint import fingerprint
 from ..refany3d_core.asset.from_trimesh import to_trimesh
 from .mesh_files import MESH_FOLDER, mesh_files, mesh_path
@@ -39,6 +39,24 @@ class LoadMesh(io.ComfyNode):
                     tooltip="Which axis of the file points up. auto: as the file declares, else "
                     "Y. Choose z for OBJ and STL files that lie on their side.",
                 ),
+                io.String.Input(
+                    "animation",
+                    default="",
+                    optional=True,
+                    advanced=True,
+                    tooltip="Pose the mesh as in this animation of the file: its name, or its "
+                    "number counted from 0. Empty: the pose in which the file stands.",
+                ),
+                io.Float.Input(
+                    "time",
+                    default=0.0,
+                    min=0.0,
+                    max=100000.0,
+                    step=0.01,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Seconds from the animation's start.",
+                ),
             ],
             outputs=[
                 TrimeshSocket.Output(
@@ -72,10 +90,13 @@ class LoadMesh(io.ComfyNode):
         return fingerprint(mesh_path(mesh_file))
 
     @classmethod
-    def execute(cls, mesh_file: str, up_axis: str = "auto") -> io.NodeOutput:
+    def execute(
+        cls, mesh_file: str, up_axis: str = "auto", animation: str = "", time: float = 0.0
+    ) -> io.NodeOutput:
         path = mesh_path(mesh_file)
         try:
-            asset = load_asset(path, up_axis)
+            moment = Moment(animation, time) if animation.strip() else None
+            asset = load_asset(path, up_axis, moment)
         except ValueError as error:
             raise ValueError(f"Load Mesh: {error}") from error
         info = "\n".join([asset.describe(), *asset.warnings])

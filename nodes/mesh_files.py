@@ -4,7 +4,7 @@ from pathlib import Path
 
 import folder_paths
 
-from ..refany3d_core.asset import FORMATS
+from ..refany3d_core.asset import readable_formats
 
 MESH_FOLDER = "3d"
 EXAMPLES = Path(__file__).resolve().parent.parent / "assets"
@@ -17,7 +17,7 @@ def mesh_files() -> list[str]:
     own = sorted(
         file.relative_to(root).as_posix()
         for file in (root / MESH_FOLDER).rglob("*")
-        if file.suffix.lower().lstrip(".") in FORMATS
+        if file.suffix.lower().lstrip(".") in readable_formats() and file.is_file()
     )
     return own + sorted(EXAMPLE_PREFIX + file.name for file in EXAMPLES.glob("*.glb"))
 
@@ -35,9 +35,12 @@ def mesh_path(name: str) -> Path:
     for candidate in (name, f"{MESH_FOLDER}/{name}"):
         plain, folder = folder_paths.annotated_filepath(candidate)
         folder = folder or folder_paths.get_input_directory()
-        path = Path(folder, plain).resolve()
-        if path.is_file() and path.is_relative_to(Path(folder).resolve()):
-            return path
+        try:
+            path = Path(folder, plain).resolve()
+            if path.is_file() and path.is_relative_to(Path(folder).resolve()):
+                return path
+        except (OSError, RuntimeError, ValueError):
+            continue  # a circle of links, a name that is too long, a null byte
     example = EXAMPLES / name.removeprefix(EXAMPLE_PREFIX)
     if name.startswith(EXAMPLE_PREFIX) and example.is_file() and example.parent == EXAMPLES:
         return example

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .material import OPAQUE, UNCOLOURED, Material, Texture
+from .material import NO_MATERIAL, OPAQUE, UNCOLOURED, Material, Texture
 from .model import Asset, Part
 from .pictures import TEXTURE_FORMATS
 
@@ -64,10 +64,10 @@ def _parts(mesh, transform: np.ndarray, warnings: list[str], decoded: Decoded) -
         if np.linalg.det(transform[:3, :3]) < 0:
             colors = colors.reshape(-1, 3, colors.shape[1])[:, ::-1].reshape(colors.shape)
         faces = np.arange(len(corners), dtype=np.int32).reshape(-1, 3)
-        return [Part(vertices[corners], faces, Material(), None, _unit(colors))]
+        return [Part(vertices[corners], faces, NO_MATERIAL, None, _unit(colors))]
     if kind == "vertex":
         colors = _unit(np.asarray(visual.vertex_colors))
-        return [Part(vertices, faces, Material(), None, colors)]
+        return [Part(vertices, faces, NO_MATERIAL, None, colors)]
     return [Part(vertices, faces)]
 
 

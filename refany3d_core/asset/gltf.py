@@ -1,41 +1,43 @@
-"""glTF scenes to parts: node transforms, primitives, base colour materials."""
+"""glTF scenes to parts: the node hierarchy, its instances and skins, in the chosen pose."""
 
 import logging
 
 import numpy as np
 
 from .gltf_file import GltfFile
+from .gltf_pose import MAX_DEPTH, Pose, transforms
 from .gltf_preflight import preflight
+from .gltf_primitive import Primitive, PrimitiveReader
 from .limits import LimitError
-from .material import CLAMP, MIRROR, OPAQUE, REPEAT, UNCOLOURED, Material, Texture
-from .model import MAX_FACES, Part
-from .pictures import GLTF_FORMATS, Pictures
+from .model import MAX_FACES, Moment, Part
 
 logger = logging.getLogger(__name__)
 
-_WRAP = {33071: CLAMP, 33648: MIRROR, 10497: REPEAT}
-_TRIANGLES, _STRIP, _FAN = 4, 5, 6
-MAX_DEPTH = 256
-"""Deepest node hierarchy."""
+_INSTANCING = "EXT_mesh_gpu_instancing"
+_CHUNK = 1 << 18
+"""Vertices that a skin moves at once, about 200 bytes each."""
 
 
-def load_gltf(file: GltfFile) -> tuple[list[Part], list[str]]:
+def load_gltf(file: GltfFile, moment: Moment | None = None) -> tuple[list[Part], list[str]]:
     """The parts of the default scene in world space, and warnings.
+
+    Args:
+        file: the file.
+        moment: which moment of which animation, None for the pose in which the file stands.
 
     Raises:
         ValueError: malformed, out of range, or needing what is not supported.
     """
-    return _Reader(file).read()
+    return _Scene(file, moment).read()
 
 
-class _Reader:
-    def __init__(self, file: GltfFile) -> None:
+class _Scene:
+    def __init__(self, file: GltfFile, moment: Moment | None) -> None:
         self.file = file
-        self.warnings = preflight(file)
+        self.warnings = preflight(file, played=moment is not None)
+        self.pose = Pose(file, moment)
+        self.primitives = PrimitiveReader(file)
         self.parts: list[Part] = []
-        self.pictures = Pictures(GLTF_FORMATS)
-        self.textures: dict[int, np.ndarray | None] = {}
-        self.primitives: dict[tuple[int, int], Part | None] = {}
         self.faces = 0
 
     def read(self) -> tuple[list[Part], list[str]]:
@@ -47,32 +49,41 @@ class _Reader:
             children = {child for node in nodes for child in node.get("children", [])}
             roots = [i for i in range(len(nodes)) if i not in children]
         stack = [(root, np.eye(4), 0) for root in reversed(roots)]
-        visited = 0
+        visited, most = 0, 4 * len(nodes) + 1000
         while stack:
             index, parent, depth = stack.pop()
             visited += 1
-            if depth > MAX_DEPTH or visited > 1_000_000:
-                raise ValueError("its node hierarchy is endless (a node is its own ancestor)")
+            if depth > MAX_DEPTH or visited > most:
+                raise LimitError(
+                    "its node hierarchy is endless (a node is its own ancestor, or has very many "
+                    "parents)"
+                )
             node = self.file.item("nodes", index)
-            world = parent @ _local(node)
+            world = parent @ self.pose.local(index)
             if "mesh" in node:
-                self._add_mesh(node["mesh"], world)
+                self._add_mesh(index, node, world)
             stack += [(child, world, depth + 1) for child in reversed(node.get("children", []))]
-        return self.parts, list(dict.fromkeys(self.warnings + self.pictures.warnings))
+        warnings = self.warnings + self.pose.warnings + self.primitives.all_warnings()
+        return self.parts, list(dict.fromkeys(warnings))
 
-    def _add_mesh(self, index: int, world: np.ndarray) -> None:
-        for number, primitive in enumerate(self.file.item("meshes", index).get("primitives", [])):
-            key = (index, number)
-            if key not in self.primitives:
-                self.primitives[key] = self._primitive(primitive, f"meshes[{index}]")
-            part = self.primitives[key]
-            if part is None:
+    def _add_mesh(self, index: int, node: dict, world: np.ndarray) -> None:
+        mesh = self.file.item("meshes", node["mesh"])
+        weights = self.pose.weights(index, mesh)
+        joints = self.pose.joints(node["skin"]) if "skin" in node else None
+        worlds = world[None]
+        instancing = (node.get("extensions") or {}).get(_INSTANCING)
+        if instancing and joints is None:
+            worlds = world @ self._instances(instancing)
+        for number in range(len(mesh.get("primitives", []))):
+            primitive = self.primitives.read(node["mesh"], number, weights)
+            if primitive is None or not len(primitive.part.faces):
                 continue
-            self.faces += len(part.faces)
+            self.faces += len(primitive.part.faces) * len(worlds)
             if self.faces > MAX_FACES:
-                raise ValueError(
+                raise LimitError(
                     f"the mesh has more than {MAX_FACES:,} faces, which is the limit; decimate it"
                 )
+<<<<<<< HEAD
             with np.errstate(invalid="ignore", over="ignore"):
                 vertices = part.vertices @ world[:3, :3].T + world[:3, 3]
                 mirrored = np.linalg.det(world[:3, :3]) < 0
@@ -223,70 +234,70 @@ class _Reader:
         try:
             if "bufferView" in entry:
                 data = self.file.buffer_view(entry["bufferView"])
+=======
+            if joints is not None and primitive.joints is not None:
+                self.parts.append(_mirrored(_skinned(primitive, joints), world))
+>>>>>>> 2fb81cf (Meshes: skins, morphs, instances and animations are drawn; bombs are bounded before they are unpacked; colours looked up for all parts at once)
             else:
-                data = self.file.resource(entry.get("uri"))
-            if data[:12] == b"\xabKTX 20\xbb\r\n\x1a\n" or data[:4] == b"sB":
-                raise ValueError(
-                    f"{name} is a KTX2 (Basis Universal) image, which is not decoded; export with "
-                    "PNG, JPEG or WebP textures"
-                )
-            return self.pictures.decode(data, name)
-        except LimitError:
-            raise
-        except ValueError as error:
-            self.warnings.append(f"{error}: its material's plain colour is drawn")
-            return None
+                self.parts.append(_placed(primitive.part, worlds))
+
+    def _instances(self, extension: dict) -> np.ndarray:
+        """Transforms [N, 4, 4] of a node's instances to the node."""
+        values = {}
+        for name in ("TRANSLATION", "ROTATION", "SCALE"):
+            if name in extension["attributes"]:
+                rows = self.file.accessor(extension["attributes"][name])
+                values[name.lower()] = rows.astype(np.float64)
+        if len({len(rows) for rows in values.values()}) > 1:
+            raise ValueError("its instances have translations, rotations and scales of many counts")
+        return transforms(**values)
 
 
-def _local(node: dict) -> np.ndarray:
-    """Transform [4, 4] of a node to its parent."""
-    if "matrix" in node:
-        if len(node["matrix"]) != 16:
-            raise ValueError(f"a node has a matrix with {len(node['matrix'])} numbers, not 16")
-        return np.asarray(node["matrix"], np.float64).reshape(4, 4).T
-    x, y, z, w = (float(v) for v in node.get("rotation", (0, 0, 0, 1)))
-    out = np.eye(4)
-    norm = (x * x + y * y + z * z + w * w) ** 0.5 or 1.0
-    x, y, z, w = x / norm, y / norm, z / norm, w / norm
-    rotation = np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-        ]
+def _placed(part: Part, worlds: np.ndarray) -> Part:
+    """A part at each of the transforms [N, 4, 4], joined to one."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        vertices = part.vertices @ worlds[:, :3, :3].transpose(0, 2, 1) + worlds[:, None, :3, 3]
+        mirrored = np.linalg.det(worlds[:, :3, :3]) < 0
+    count = len(worlds)
+    first = np.arange(count, dtype=np.int32) * len(part.vertices)
+    faces = part.faces + first[:, None, None]
+    faces[mirrored] = faces[mirrored][..., ::-1]  # a mirror turns the winding round
+    return Part(
+        vertices.reshape(-1, 3),
+        faces.reshape(-1, 3),
+        part.material,
+        _repeated(part.uv, count),
+        _repeated(part.colors, count),
     )
-    out[:3, :3] = rotation * np.asarray(node.get("scale", (1, 1, 1)), np.float64)
-    out[:3, 3] = node.get("translation", (0, 0, 0))
-    return out
 
 
-def _triangles(indices: np.ndarray, mode: int) -> np.ndarray:
-    if mode == _TRIANGLES:
-        return indices[: len(indices) // 3 * 3].reshape(-1, 3)
-    if len(indices) < 3:
-        return np.zeros((0, 3), np.int64)
-    if mode == _FAN:
-        return np.stack([np.full(len(indices) - 2, indices[0]), indices[1:-1], indices[2:]], axis=1)
-    strip = np.stack([indices[:-2], indices[1:-1], indices[2:]], axis=1)
-    strip[1::2] = strip[1::2, [1, 0, 2]]
-    return strip
+def _repeated(values: np.ndarray | None, count: int) -> np.ndarray | None:
+    return values if values is None or count == 1 else np.tile(values, (count, 1))
 
 
-def _transformed(uv: np.ndarray, transform: dict) -> np.ndarray:
-    """KHR_texture_transform: scale, then rotate, then offset."""
-    if not transform:
-        return uv
-    uv = uv * np.asarray(transform.get("scale", (1, 1)), np.float64)
-    angle = float(transform.get("rotation", 0))
-    c, s = np.cos(angle), np.sin(angle)
-    turned = np.stack([c * uv[:, 0] + s * uv[:, 1], c * uv[:, 1] - s * uv[:, 0]], axis=1)
-    return turned + np.asarray(transform.get("offset", (0, 0)), np.float64)
+def _skinned(primitive: Primitive, joints: np.ndarray) -> Part:
+    """Linear blend skinning; the weights are made to add up to 1 (three.js does so too)."""
+    part, index, weights = primitive.part, primitive.joints, primitive.weights
+    if index.size and index.max() >= len(joints):
+        raise ValueError(f"a vertex refers to joint {index.max()}, but its skin has {len(joints)}")
+    total = weights.sum(1, keepdims=True)
+    bare = total[:, 0] <= 0
+    weights = weights / np.where(total > 0, total, 1.0)
+    weights[bare, 0] = 1.0
+    vertices = np.zeros_like(part.vertices)
+    for start in range(0, len(vertices), _CHUNK):
+        here = slice(start, start + _CHUNK)
+        with np.errstate(invalid="ignore", over="ignore"):
+            for k in range(index.shape[1]):
+                matrix = joints[index[here, k]]
+                moved = np.einsum("vij,vj->vi", matrix[:, :3, :3], part.vertices[here])
+                vertices[here] += weights[here, k, None] * (moved + matrix[:, :3, 3])
+    return Part(vertices, part.faces, part.material, part.uv, part.colors)
 
 
-def _rgba(colors: np.ndarray) -> np.ndarray:
-    """COLOR_0 as float32 [V, 4]; unnormalised integers are taken as normalised."""
-    if colors.dtype.kind in "iu":
-        colors = colors.astype(np.float32) / np.iinfo(colors.dtype).max
-    out = np.ones((len(colors), 4), np.float32)
-    out[:, : min(colors.shape[1], 4)] = colors[:, :4]
-    return out
+def _mirrored(part: Part, world: np.ndarray) -> Part:
+    """Winding after a skin: by the node's transform, though that does not move the vertices
+    (specification, section 3.7.4)."""
+    if np.linalg.det(world[:3, :3]) >= 0:
+        return part
+    return Part(part.vertices, part.faces[:, ::-1], part.material, part.uv, part.colors)

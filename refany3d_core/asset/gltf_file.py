@@ -24,6 +24,8 @@ _WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "
 _JSON, _BIN = 0x4E4F534A, 0x004E4942
 MAX_ELEMENTS = 200_000_000
 """Largest accessor."""
+MAX_UNBACKED = 20_000_000
+"""Elements of sparse accessors that no bytes of the file stand for, all together."""
 
 
 class GltfFile:
@@ -47,6 +49,8 @@ class GltfFile:
         self._folder = folder
         self._binary: bytes | None = None
         self._buffers: dict[int, bytes] = {}
+        self._lists: dict[str, list[dict]] = {}
+        self._unbacked = 0
         text = self._split_glb(data) if data[:4] == b"glTF" else data
         try:
             self.tree = json.loads(text, parse_constant=_no_number)
@@ -83,10 +87,12 @@ class GltfFile:
 
     def items(self, name: str) -> list[dict]:
         """A top-level array of objects, [] when absent."""
-        value = self.tree.get(name, [])
-        if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
-            raise ValueError(f"its list of {name} is malformed")
-        return value
+        if name not in self._lists:
+            value = self.tree.get(name, [])
+            if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
+                raise ValueError(f"its list of {name} is malformed")
+            self._lists[name] = value
+        return self._lists[name]
 
     def item(self, name: str, index: object) -> dict:
         """One entry of a top-level array. Raises ValueError when it does not exist."""
@@ -145,24 +151,32 @@ class GltfFile:
         other types as stored. Sparse accessors are filled in."""
         entry = self.item("accessors", index)
         where = f"accessors[{index}]"
+<<<<<<< HEAD
         dtype = _DTYPES.get(entry.get("componentType", -1))
         width = _WIDTHS.get(entry.get("type", ""))
+=======
+        dtype, width = dtype_of(entry), _WIDTHS.get(entry.get("type"))
+>>>>>>> 2fb81cf (Meshes: skins, morphs, instances and animations are drawn; bombs are bounded before they are unpacked; colours looked up for all parts at once)
         count = _count(entry, "count")
-        if dtype is None or width is None:
-            raise ValueError(f"its {where} has an unknown component or element type")
+        if width is None:
+            raise ValueError(f"its {where} has an unknown element type")
         if count > MAX_ELEMENTS:
             raise LimitError(f"its {where} has {count:,} elements, the limit is {MAX_ELEMENTS:,}")
         if "bufferView" in entry:
             out = self._strided(entry, dtype, width, count, where)
         elif "sparse" in entry:
+            self._unbacked += count
+            if self._unbacked > MAX_UNBACKED:
+                raise LimitError(
+                    f"its sparse accessors have {self._unbacked:,} elements without data, the "
+                    f"limit is {MAX_UNBACKED:,}"
+                )
             out = np.zeros((count, width), dtype)
         else:
             raise ValueError(f"its {where} has no data")
         if "sparse" in entry:
             out = self._filled(out.copy(), entry["sparse"], dtype, where)
-        if entry.get("normalized") and out.dtype.kind in "iu":
-            return np.maximum(out.astype(np.float32) / np.iinfo(out.dtype).max, -1.0)
-        return out
+        return normalized(out) if entry.get("normalized") else out
 
     def _strided(self, entry: dict, dtype: str, width: int, count: int, where: str) -> np.ndarray:
         data = self.buffer_view(entry["bufferView"])
@@ -187,6 +201,21 @@ class GltfFile:
             raise ValueError(f"its {where} has a sparse index out of range")
         out[index] = self._strided(values, dtype, out.shape[1], count, where)
         return out
+
+
+def dtype_of(accessor: dict) -> str:
+    """numpy's type of an accessor's components. Raises ValueError for an unknown one."""
+    dtype = _DTYPES.get(accessor.get("componentType"))
+    if dtype is None:
+        raise ValueError("it has an accessor with an unknown component type")
+    return dtype
+
+
+def normalized(values: np.ndarray) -> np.ndarray:
+    """Integers as float32 in 0..1 or -1..1 (specification, section 3.11); floats as they are."""
+    if values.dtype.kind not in "iu":
+        return values
+    return np.maximum(values.astype(np.float32) / np.iinfo(values.dtype).max, np.float32(-1))
 
 
 def _count(entry: dict, key: str, default: int | None = None) -> int:

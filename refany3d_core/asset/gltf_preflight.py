@@ -11,6 +11,7 @@ HONOURED = {
     "EXT_texture_webp",
     "KHR_materials_unlit",
     "KHR_materials_pbrSpecularGlossiness",
+    "EXT_mesh_gpu_instancing",
 }
 """Extensions that are read."""
 
@@ -36,8 +37,12 @@ WITHOUT_EFFECT = {
 GEOMETRY_CODECS = ("EXT_meshopt_compression", "KHR_meshopt_compression")
 
 
-def preflight(file: GltfFile) -> list[str]:
+def preflight(file: GltfFile, played: bool = False) -> list[str]:
     """Check a file before anything is decoded.
+
+    Args:
+        file: the file.
+        played: whether a moment of an animation is asked for.
 
     Returns:
         Sentences about what the file uses and what will not be honoured.
@@ -85,15 +90,7 @@ def preflight(file: GltfFile) -> list[str]:
             warnings.append(f"{effect} ({name}) is not drawn")
         elif effect is None and name not in ("KHR_texture_basisu", "EXT_texture_avif"):
             warnings.append(f"the extension {name} is ignored")
-    if file.items("skins"):
-        warnings.append("skins are not applied: the mesh is drawn in its bind pose")
-    if any(
-        primitive.get("targets")
-        for mesh in file.items("meshes")
-        for primitive in mesh.get("primitives", [])
-    ):
-        warnings.append("morph targets are not applied: the mesh is drawn in its base shape")
-    if file.items("animations"):
+    if file.items("animations") and not played:
         warnings.append("animations are not played: the mesh is drawn in its rest pose")
     return warnings
 

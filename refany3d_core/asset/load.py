@@ -12,14 +12,20 @@ import numpy as np
 from .from_trimesh import parts_from_trimesh
 from .gltf import load_gltf
 from .gltf_file import GltfFile, guarded
-from .limits import MAX_TRIMESH_BYTES, check_archive, check_file_size
-from .model import Asset, Part
+from .limits import MAX_TRIMESH_BYTES, LimitError, check_archive, check_file_size
+from .model import Asset, Moment, Part
 from .resolver import FolderResolver
 
 logger = logging.getLogger(__name__)
 
 FORMATS = ("glb", "gltf", "obj", "ply", "stl", "off", "dae", "3mf")
 """File formats that are read."""
+
+
+def readable_formats() -> tuple[str, ...]:
+    """Those of FORMATS whose packages are installed."""
+    return tuple(kind for kind in FORMATS if kind not in _NEEDS or find_spec(_NEEDS[kind]))
+
 
 _NEEDS = {"dae": "collada", "3mf": "lxml"}
 _PACKAGES = {"collada": "pycollada", "lxml": "lxml"}
@@ -31,7 +37,7 @@ SPLAT = (
 )
 
 
-def load_asset(path: str | Path, up_axis: str = AUTO) -> Asset:
+def load_asset(path: str | Path, up_axis: str = AUTO, moment: Moment | None = None) -> Asset:
     """Load a mesh file.
 
     Args:
@@ -39,6 +45,7 @@ def load_asset(path: str | Path, up_axis: str = AUTO) -> Asset:
             from its own folder and below.
         up_axis: which axis of the file points up: "y", "z" (turned to Y up), or "auto" (as the
             file declares, else Y).
+        moment: which moment of which animation of the file, None for its pose at rest.
 
     Raises:
         ValueError: with a sentence that begins with the file's name.
@@ -46,7 +53,7 @@ def load_asset(path: str | Path, up_axis: str = AUTO) -> Asset:
     path = Path(path)
     try:
         check_file_size(path)
-        return load_bytes(path.read_bytes(), path.suffix, path.parent, up_axis)
+        return load_bytes(path.read_bytes(), path.suffix, path.parent, up_axis, moment)
     except ValueError as error:
         raise ValueError(_named(path.name, str(error))) from error
     except OSError as error:
@@ -54,9 +61,14 @@ def load_asset(path: str | Path, up_axis: str = AUTO) -> Asset:
 
 
 def load_bytes(
-    data: bytes, file_format: str, folder: Path | None = None, up_axis: str = AUTO
+    data: bytes,
+    file_format: str,
+    folder: Path | None = None,
+    up_axis: str = AUTO,
+    moment: Moment | None = None,
 ) -> Asset:
-    """Load a mesh file's content. `folder`: where the files that it names lie, None for a stream.
+    """Load a mesh file's content. `folder`: where the files that it names lie, None for a stream;
+    the rest as in `load_asset`.
 
     Raises:
         ValueError: with a sentence.
@@ -71,13 +83,20 @@ def load_bytes(
             f"{kind or 'a file without an ending'} is not a mesh format that is read; convert it "
             f"to GLB (read are {', '.join(FORMATS)})"
         )
-    if kind in ("glb", "gltf"):
-        parts, warnings = guarded(_gltf_parts, data, folder)
-    else:
-        parts, warnings = _trimesh_parts(data, kind, folder)
-    if up_axis == Z_UP or (up_axis == AUTO and kind == "dae" and b"<up_axis>Z_UP" in data):
-        parts = [_z_to_y(part) for part in parts]
-    return Asset(parts, warnings)
+    try:
+        if kind in ("glb", "gltf"):
+            parts, warnings = guarded(_gltf_parts, data, folder, moment)
+        elif moment is not None:
+            raise ValueError(f"animations of {kind.upper()} files are not read; convert it to GLB")
+        else:
+            parts, warnings = _trimesh_parts(data, kind, folder)
+        if up_axis == Z_UP or (up_axis == AUTO and kind == "dae" and b"<up_axis>Z_UP" in data):
+            parts = [_z_to_y(part) for part in parts]
+        return Asset(parts, warnings)
+    except MemoryError as error:
+        raise LimitError(
+            "it does not fit into memory; decimate it, or scale its textures down"
+        ) from error
 
 
 def _is_splat_ply(data: bytes) -> bool:
@@ -92,8 +111,10 @@ def _named(name: str, sentence: str) -> str:
     return sentence if sentence.startswith((name, "there is no file")) else f"{name}: {sentence}"
 
 
-def _gltf_parts(data: bytes, folder: Path | None) -> tuple[list[Part], list[str]]:
-    return load_gltf(GltfFile(data, folder))
+def _gltf_parts(
+    data: bytes, folder: Path | None, moment: Moment | None
+) -> tuple[list[Part], list[str]]:
+    return load_gltf(GltfFile(data, folder), moment)
 
 
 def _trimesh_parts(data: bytes, kind: str, folder: Path | None) -> tuple[list[Part], list[str]]:

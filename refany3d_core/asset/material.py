@@ -68,6 +68,8 @@ class Material:
         alpha_cutoff: MASK keeps alpha at or above it.
         double_sided: whether back faces are visible under glTF's rules.
         metallic, roughness: factors in 0..1, for lit shading.
+        placeholder: base_color only stands in for a colour that the file does not have: vertex
+            colours are not multiplied by it.
     """
 
     base_color: tuple[float, float, float, float] = UNCOLOURED
@@ -77,7 +79,12 @@ class Material:
     double_sided: bool = True
     metallic: float = 0.0
     roughness: float = 1.0
+    placeholder: bool = False
     name: str = field(default="", compare=False)
+
+
+NO_MATERIAL = Material(placeholder=True)
+"""Of a surface whose file says nothing about its colour."""
 
 
 def srgb_to_linear(x: np.ndarray) -> np.ndarray:

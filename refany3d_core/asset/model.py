@@ -6,10 +6,43 @@ from functools import cached_property
 
 import numpy as np
 
-from .material import Material
+from .limits import LimitError
+from .material import NO_MATERIAL, Material
+from .surface import Surface, surface_of
 
 MAX_FACES = 20_000_000
 """More faces than this are refused. A grid of 20 M took 3.6 GB with Embree, 6.4 GB with numpy."""
+MAX_AREA = 25_000.0
+"""Largest surface, where the longest side of the bounding box is 2: a sphere 2,000 times over.
+Surfaces that lie on one another cost a test each for every ray."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A moment of one of a file's animations.
+
+    Attributes:
+        animation: its name, or its number counted from 0.
+        time: seconds; before the first and after the last key the pose stands still.
+    """
+
+    animation: str
+    time: float = 0.0
+
+    def choose(self, names: Sequence[str | None]) -> int:
+        """The animation's index among the file's. Raises ValueError when it has no such one."""
+        if not names:
+            raise ValueError("it has no animations; leave animation empty")
+        wanted = self.animation.strip()
+        if wanted in names:
+            return names.index(wanted)
+        if wanted.isdecimal() and int(wanted) < len(names):
+            return int(wanted)
+        shown = [f"{i}: {name}" if name else str(i) for i, name in enumerate(names[:20])]
+        more = f" and {len(names) - 20} more" if len(names) > 20 else ""
+        raise ValueError(
+            f"it has no animation {wanted!r}; name one of, or its number: {', '.join(shown)}{more}"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +61,7 @@ class Part:
 
     vertices: np.ndarray
     faces: np.ndarray
-    material: Material = Material()
+    material: Material = NO_MATERIAL
     uv: np.ndarray | None = None
     colors: np.ndarray | None = None
     srgb_colors: bool = False
@@ -38,6 +71,11 @@ def _used_vertices(part: Part) -> np.ndarray:
     used = np.zeros(len(part.vertices), bool)
     used[part.faces] = True
     return part.vertices[used]
+
+
+def _area(part: Part) -> float:
+    a, b, c = (part.vertices[part.faces[:, k]] for k in range(3))
+    return float(np.linalg.norm(np.cross(b - a, c - a), axis=1).sum() / 2)
 
 
 class Asset:
@@ -63,7 +101,7 @@ class Asset:
                 "file); export the asset as a surface mesh"
             )
         if count > MAX_FACES:
-            raise ValueError(
+            raise LimitError(
                 f"the mesh has {count:,} faces, the limit is {MAX_FACES:,}; decimate it first"
             )
         used = [_used_vertices(part) for part in self.parts]
@@ -79,6 +117,12 @@ class Asset:
             raise ValueError("the mesh has no size: all of its vertices lie on one point")
         if not (np.isfinite(size) and np.isfinite(factor)):
             raise ValueError(f"the mesh's size of {size:g} is out of range; scale it to about 1")
+        area = sum(map(_area, self.parts)) * self.scale**2
+        if area > MAX_AREA:
+            raise LimitError(
+                f"the mesh's surface is {area / 12.6:,.0f} times that of a sphere around it, the "
+                f"limit is {MAX_AREA / 12.6:,.0f}: faces lie on one another; remove the doubles"
+            )
         flat = [axis for axis, size in zip("XYZ", self.extent, strict=True) if not size > 0]
         if flat:
             self.warnings.append(
@@ -150,6 +194,11 @@ class Asset:
     def first_vertex(self) -> np.ndarray:
         """int64 [parts], where each part starts in `vertices`."""
         return np.cumsum([0] + [len(part.vertices) for part in self.parts[:-1]])
+
+    @cached_property
+    def surface(self) -> Surface:
+        """What colours the faces."""
+        return surface_of(self.parts)
 
     def point_map_values(self, y_rotation: float = 0.0) -> np.ndarray:
         """Point-map colour of every vertex: (v - min) / (max - min) per axis (METHOD fact 38).

@@ -20,8 +20,8 @@ MAX_IMAGE_PIXELS = 170_000_000
 """Largest texture: 0.7 GB of RGBA, more than 8192 x 16384."""
 MAX_KEPT_PIXELS = 2 * MAX_IMAGE_PIXELS
 """All textures of a file together, as kept: 1.4 GB of RGBA."""
-MAX_DECODED_PIXELS = 640_000_000
-"""All textures of a file together, as stored: 38 of 4096 x 4096. About 4 s of decoding."""
+MAX_DECODED_PIXELS = 520_000_000
+"""All textures of a file together, as stored: 31 of 4096 x 4096."""
 _STRIP = 1 << 24
 _DAMAGE = (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, struct.error)
 

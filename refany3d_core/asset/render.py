@@ -8,7 +8,7 @@ import numpy as np
 
 from .cameras import Camera
 from .model import Asset
-from .shade import GLTF, PUBLISHED, UNLIT, Hits, locate, shade
+from .shade import GLTF, PUBLISHED, UNLIT, Hits, front_faces, locate, shade
 
 logger = logging.getLogger(__name__)
 
@@ -104,6 +104,7 @@ def caster(asset: Asset, backend: str = AUTO):
     """The asset's ray caster, built on first use."""
     name = choose_backend(backend)
     if name not in asset.casters:
+<<<<<<< HEAD
         if name == EMBREE:
             from .raycast_embree import EmbreeCaster
 
@@ -112,7 +113,38 @@ def caster(asset: Asset, backend: str = AUTO):
             from .zbuffer import ZBufferCaster
 
             asset.casters[name] = ZBufferCaster(asset.vertices, asset.faces)
+=======
+        asset.casters[name] = _build(name, asset.vertices, asset.faces)
+>>>>>>> 2fb81cf (Meshes: skins, morphs, instances and animations are drawn; bombs are bounded before they are unpacked; colours looked up for all parts at once)
     return asset.casters[name]
+
+
+def _build(name: str, vertices: np.ndarray, faces: np.ndarray):
+    if name == EMBREE:
+        from .raycast_embree import EmbreeCaster as Caster
+    else:
+        from .zbuffer import ZBufferCaster as Caster
+    return Caster(vertices, faces)
+
+
+class _FrontFaces:
+    """A caster over the faces that glTF shows to one camera.
+
+    Culled faces must not be there at all: a hit that is culled afterwards may hide a face in front
+    of or upon it, which would open a hole.
+    """
+
+    def __init__(self, asset: Asset, camera: Camera, name: str) -> None:
+        self.name = name
+        self._face = np.flatnonzero(front_faces(asset, camera)).astype(np.int32)
+        faces = asset.faces[self._face]
+        self._rays = _build(name, asset.vertices, faces) if len(faces) else None
+
+    def first_faces(self, camera: Camera, beyond: np.ndarray | None = None) -> np.ndarray:
+        if self._rays is None:
+            return np.full((camera.height, camera.width), -1, np.int32)
+        found = self._rays.first_faces(camera, beyond)
+        return np.where(found >= 0, self._face[found], -1)
 
 
 def render(
@@ -155,6 +187,11 @@ def _color(
 ) -> tuple[np.ndarray, Hits]:
     """Colours float32 [H, W, 3] over the background, and the hits that own their pixels."""
     hits = locate(asset, camera, rays.first_faces(camera))
+    if materials == GLTF:
+        single = ~asset.surface.double_sided[asset.face_part[hits.face]]
+        if (single & (hits.facing < 0)).any():
+            rays = _FrontFaces(asset, camera, rays.name)
+            hits = locate(asset, camera, rays.first_faces(camera))
     rgba = shade(hits, materials, shading)
     shape = (camera.height, camera.width, 3)
     color = np.empty((camera.height * camera.width, 3), np.float32)

@@ -4,13 +4,14 @@ Both backends only say which face a pixel sees; everything else is computed here
 that colour, point, depth and normal belong to one hit, whatever found it.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from .cameras import Camera
-from .material import BLEND, MASK, linear_to_srgb, srgb_to_linear
+from .material import linear_to_srgb, srgb_to_linear
 from .model import Asset
 
 PUBLISHED, GLTF = "published", "gltf"
@@ -93,16 +94,32 @@ def shade(hits: Hits, rule: str = PUBLISHED, light: str = UNLIT) -> np.ndarray:
             in linear light, alpha modes, and no back faces of single-sided materials.
         light: "unlit", or "headlight": times the cosine to the eye, at least 0.25.
     """
-    rgba = np.ones((len(hits.pixel), 4))
-    owner = hits.asset.face_part[hits.face]
-    for index in np.unique(owner):
-        here = owner == index
-        rgba[here] = _part_colors(hits, int(index), here, rule)
+    surface = hits.asset.surface
+    part = hits.asset.face_part[hits.face]
+    rgba = surface.factor[part]
+    colored = surface.has_colors[part]
+    if rule == PUBLISHED:
+        if colored.any():
+            rgba[colored] = _interpolated(hits, colored, surface.colors)
+        for here, texel in _texels(hits, part):
+            rgba[here] = texel
+        rgba[:, 3] = 1.0
+    else:
+        rgba[colored & surface.placeholder[part]] = 1.0
+        for here, texel in _texels(hits, part):
+            rgba[here] *= np.concatenate([srgb_to_linear(texel[:, :3]), texel[:, 3:]], axis=1)
+        if colored.any():
+            rgba[colored] *= _interpolated(hits, colored, surface.colors)
+        rgba[:, :3] = linear_to_srgb(rgba[:, :3])
+        cut = surface.cutoff[part]
+        rgba[:, 3] = np.where(np.isnan(cut), rgba[:, 3], rgba[:, 3] >= cut)
+    rgba = np.clip(np.nan_to_num(rgba), 0.0, 1.0)
     if light == HEADLIGHT:
         rgba[:, :3] *= np.maximum(np.abs(hits.facing), 0.25)[:, None]
     return rgba
 
 
+<<<<<<< HEAD
 def _linear(colors: np.ndarray) -> np.ndarray:
     return np.concatenate([srgb_to_linear(colors[:, :3]), colors[:, 3:]], axis=1)
 
@@ -112,10 +129,16 @@ def _part_colors(hits: Hits, index: int, here: np.ndarray, rule: str) -> np.ndar
     material = part.material
     corners = hits.corners[here] - hits.asset.first_vertex[index]
     weights = hits.weights[here]
+=======
+def front_faces(asset: Asset, camera: Camera) -> np.ndarray:
+    """bool [F], faces that glTF shows to a camera: all but the backs of single-sided materials."""
+    a, b, c = (asset.vertices[asset.faces[:, k]] for k in range(3))
+    toward = np.einsum("fc,fc->f", np.cross(b - a, c - a), camera.eye - a)
+    return (toward >= 0) | asset.surface.double_sided[asset.face_part]
+>>>>>>> 2fb81cf (Meshes: skins, morphs, instances and animations are drawn; bombs are bounded before they are unpacked; colours looked up for all parts at once)
 
-    def interpolated(values: np.ndarray) -> np.ndarray:
-        return np.einsum("pk,pkc->pc", weights, values[corners].astype(np.float64))
 
+<<<<<<< HEAD
     factor = np.broadcast_to(np.asarray(material.base_color, np.float64), (len(corners), 4))
     if rule == PUBLISHED:
         if material.texture is not None and part.uv is not None:
@@ -140,3 +163,21 @@ def _part_colors(hits: Hits, index: int, here: np.ndarray, rule: str) -> np.ndar
     if not material.double_sided:
         rgba[hits.facing[here] < 0, 3] = 0.0
     return np.clip(np.nan_to_num(rgba), 0.0, 1.0)
+=======
+def _interpolated(hits: Hits, here: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Per-vertex values [V, C] at some of the hits, float64."""
+    corners = values[hits.corners[here]].astype(np.float64)
+    return np.einsum("pk,pkc->pc", hits.weights[here], corners)
+
+
+def _texels(hits: Hits, part: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """For each texture in view: which hits show it, and its RGBA float64 [N, 4] there."""
+    surface = hits.asset.surface
+    texture = surface.texture[part]
+    order = np.argsort(texture, kind="stable")
+    order = order[texture[order] >= 0]
+    starts = np.flatnonzero(np.diff(texture[order], prepend=-1))
+    for here in np.split(order, starts[1:]) if len(order) else ():
+        uv = _interpolated(hits, here, surface.uv)
+        yield here, surface.textures[texture[here[0]]].sample(uv)
+>>>>>>> 2fb81cf (Meshes: skins, morphs, instances and animations are drawn; bombs are bounded before they are unpacked; colours looked up for all parts at once)

@@ -7,8 +7,13 @@ from typing import Any
 import numpy as np
 
 from .from_trimesh import attached_asset, parts_from_trimesh
+<<<<<<< HEAD
 from .load import SPLAT, load_asset, load_bytes
 from .material import Material, Texture, linear_to_srgb
+=======
+from .load import load_asset, load_bytes
+from .material import NO_MATERIAL, Material, Texture
+>>>>>>> 2fb81cf (Meshes: skins, morphs, instances and animations are drawn; bombs are bounded before they are unpacked; colours looked up for all parts at once)
 from .model import Asset, Part
 
 
@@ -84,7 +89,7 @@ def _from_core(mesh) -> Asset:
         faces = faces[: int(faces_count[0])]
     uv, colors = _first(mesh, "uvs", len(vertices)), _first(mesh, "vertex_colors", len(vertices))
     image = getattr(mesh, "texture", None)
-    material = Material()
+    material = NO_MATERIAL
     if image is not None and uv is not None:
         image = _array(image, np.float64)
         material = Material((1.0,) * 4, _texture(image[0] if image.ndim == 4 else image))
@@ -139,7 +144,7 @@ def _checked(
         raise ValueError(
             f"a face refers to vertex {faces.max()}, but the mesh has {len(vertices)} vertices"
         )
-    return Part(vertices, faces.astype(np.int32), material or Material(), uv, colors)
+    return Part(vertices, faces.astype(np.int32), material or NO_MATERIAL, uv, colors)
 
 
 def _array(values: Any, dtype: type) -> np.ndarray:

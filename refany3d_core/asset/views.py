@@ -7,10 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from .cameras import FOV, RADIUS, Camera, fitting_radius, orbit
+from .limits import LimitError
 from .render import AUTO, WHITE, caster, render
 from .shade import PUBLISHED, UNLIT
 
 logger = logging.getLogger(__name__)
+
+UNSEEN_DIFFERENCE, UNSEEN_SHARE = 5 / 255, 0.95
+"""More of the asset than this share, closer to the background than this: the user is told."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,30 +112,36 @@ def render_reference_views(
     report = progress or (lambda done, total: None)
     report(0, len(cameras))
     hit_backend = AUTO if backend == PYRENDER else backend
-    name = caster(asset, hit_backend).name
-    logger.info("rendering %d views with the %s backend", len(cameras), name)
-    size = (len(cameras), cameras[0].height, cameras[0].width)
-    colors, point_maps, normals = (np.empty((*size, 3), np.float32) for _ in range(3))
-    masks, depth = (np.empty(size, np.float32) for _ in range(2))
-    for i, camera in enumerate(cameras):
-        report(i, len(cameras))
-        view = render(
-            asset,
-            camera,
-            backend=hit_backend,
-            supersampling=supersampling,
-            materials=materials,
-            shading=shading,
-            background=background,
-            y_rotation=y_rotation,
-        )
-        colors[i], point_maps[i], normals[i] = view.color, view.point_map, view.normal
-        masks[i], depth[i] = view.mask, view.depth
-    if backend == PYRENDER:
-        lit, drawn = lit_colors(asset, cameras, background, lambda: report(i, len(cameras)))
-        on = masks > 0
-        colors = np.where(on[..., None], colors, np.asarray(background, np.float32))
-        colors[on & drawn] = lit[on & drawn]  # the masks are ours: colour and map stay aligned
+    try:
+        name = caster(asset, hit_backend).name
+        logger.info("rendering %d views with the %s backend", len(cameras), name)
+        size = (len(cameras), cameras[0].height, cameras[0].width)
+        colors, point_maps, normals = (np.empty((*size, 3), np.float32) for _ in range(3))
+        masks, depth = (np.empty(size, np.float32) for _ in range(2))
+        for i, camera in enumerate(cameras):
+            report(i, len(cameras))
+            view = render(
+                asset,
+                camera,
+                backend=hit_backend,
+                supersampling=supersampling,
+                materials=materials,
+                shading=shading,
+                background=background,
+                y_rotation=y_rotation,
+            )
+            colors[i], point_maps[i], normals[i] = view.color, view.point_map, view.normal
+            masks[i], depth[i] = view.mask, view.depth
+        if backend == PYRENDER:
+            lit, drawn = lit_colors(asset, cameras, background, lambda: report(i, len(cameras)))
+            on = masks > 0
+            colors = np.where(on[..., None], colors, np.asarray(background, np.float32))
+            colors[on & drawn] = lit[on & drawn]  # the masks are ours: colour and map stay aligned
+    except MemoryError as error:
+        raise LimitError(
+            f"{len(cameras)} views of {cameras[0].width} x {cameras[0].height} of this mesh do not "
+            "fit into memory: lower views, resolution or supersampling, or decimate the mesh"
+        ) from error
     report(len(cameras), len(cameras))
     return RenderedViews(
         colors=colors,
@@ -142,8 +152,21 @@ def render_reference_views(
         cameras=tuple(cameras),
         azimuths=azimuths,
         backend=PYRENDER if backend == PYRENDER else name,
-        warnings=tuple([*asset.warnings, *_cropped(masks)]),
+        warnings=tuple([*asset.warnings, *_cropped(masks), *_unseen(colors, masks, background)]),
     )
+
+
+def _unseen(colors: np.ndarray, masks: np.ndarray, background: tuple) -> list[str]:
+    """A sentence when hardly anything of the asset stands out from the background."""
+    on = masks > 0
+    close = np.abs(colors - np.asarray(background, np.float32)).max(-1) <= UNSEEN_DIFFERENCE
+    share = float(close[on].mean()) if on.any() else 0.0
+    if share <= UNSEEN_SHARE:
+        return []
+    return [
+        f"{share:.0%} of the asset has the colour of the background, so that the RGB references "
+        "show next to nothing: set shading to headlight, or choose another background"
+    ]
 
 
 def _cropped(masks: np.ndarray) -> list[str]:

@@ -1,5 +1,6 @@
 """Every test mesh ends in the right picture or in a sentence."""
 
+import re
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
@@ -136,10 +137,8 @@ def test_z_up_is_turned() -> None:
 
 
 def test_mirrored_nodes_keep_their_front_faces() -> None:
-    from refany3d_core.asset.gltf import _local  # a mirror by a negative scale
     from refany3d_core.asset.gltf_file import GltfFile
 
-    assert np.linalg.det(_local({"scale": [-1, 1, 1]})) < 0
     data = (DATA / "rgb_cube_primitives.gltf").read_bytes()
     plain, mirrored = GltfFile(data, None), GltfFile(data, None)
     for node in mirrored.items("nodes"):
@@ -182,3 +181,58 @@ def test_the_fingerprint_follows_content_and_files_beside(tmp_path: Path) -> Non
     texture = tmp_path / "obj" / "spot_texture.png"
     texture.write_bytes(texture.read_bytes() + b"\0")
     assert fingerprint(path) != first
+
+
+def test_only_files_are_listed(host_base: Path, pack) -> None:
+    """A folder named like a mesh, a dangling link, a circle of links, a pipe."""
+    import os
+
+    folder = host_base / "input" / "3d"
+    shutil.copy(SPOT, folder / "real.glb")
+    (folder / "folder.glb").mkdir()
+    (folder / "dangling.glb").symlink_to(folder / "nowhere.glb")
+    (folder / "circle.glb").symlink_to(folder / "round.glb")
+    (folder / "round.glb").symlink_to(folder / "circle.glb")
+    (folder / "loop").symlink_to(folder)
+    os.mkfifo(folder / "pipe.glb")
+    node = pack.nodes["RefAny3D_LoadMesh"]
+    try:
+        (combo,) = (i for i in node.define_schema().inputs if i.id == "mesh_file")
+        listed = [name for name in combo.options if name.startswith("3d/")]
+        assert listed == ["3d/real.glb"]
+        for name in ("circle", "dangling", "folder", "pipe"):
+            with pytest.raises(ValueError, match=f"Load Mesh: mesh_file '3d/{name}.glb' is not in"):
+                node.execute(f"3d/{name}.glb")
+            with pytest.raises(ValueError, match=f"{name}.glb"):
+                load_asset(folder / f"{name}.glb")
+    finally:
+        for name in ("dangling.glb", "circle.glb", "round.glb", "loop", "pipe.glb", "real.glb"):
+            (folder / name).unlink()
+        (folder / "folder.glb").rmdir()
+
+
+def test_white_on_white_is_told() -> None:
+    import trimesh
+
+    ball = trimesh.creation.icosphere(1)
+    ball.visual.face_colors = (252, 253, 255, 255)
+    sentence = "has the colour of the background.*headlight"
+    assert re.search(sentence, " ".join(pictures(ball).warnings))
+    assert pictures(ball, background=(0.2, 0.3, 0.4)).warnings == ()
+    assert pictures(ball, shading="headlight").warnings == ()
+    assert pictures(SPOT).warnings == ()
+
+
+def test_what_does_not_fit_into_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    from refany3d_core.asset import load, views
+
+    def full(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    asset = load_asset(SPOT)
+    monkeypatch.setattr(views, "render", full)
+    with pytest.raises(ValueError, match="3 views of 96 x 96 of this mesh do not fit into memory"):
+        pictures(asset)
+    monkeypatch.setattr(load, "load_gltf", full)
+    with pytest.raises(ValueError, match="spot.glb: it does not fit into memory"):
+        load_asset(SPOT)
