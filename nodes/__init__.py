@@ -15,7 +15,7 @@ from .mesh import LoadMesh
 from .place import PasteBack, PlaceInPhoto
 from .point_cloud import PointCloud
 from .reference_files import LoadReference, SaveReference
-from .references import EncodeReferences
+from .references import ChooseViews, EncodeReferences
 from .render_views import RenderViews
 from .sampler import Sampler
 
@@ -32,6 +32,7 @@ class RefAny3DExtension(ComfyExtension):
             RenderViews,
             LoadAdapters,
             EncodeReferences,
+            ChooseViews,
             Apply,
             Sampler,
             SplitLatent,

@@ -10,6 +10,7 @@ from comfy_api.latest import io, ui
 from ..refany3d_core.asset import render_reference_views, to_asset
 from ..refany3d_core.asset.cameras import FOV, FRAMES, RADIUS, from_viewport
 from ..refany3d_core.asset.contact_sheet import contact_sheet
+from ..refany3d_core.pointmap.camera_path import transforms_json
 from .notes import notes
 from .sockets import CATEGORY, MESH_KINDS
 
@@ -191,6 +192,12 @@ def _outputs() -> list[io.Output]:
             display_name="normals",
             tooltip="Surface normals in the object's axes, (n + 1) / 2; black background.",
         ),
+        io.String.Output(
+            "cameras",
+            display_name="cameras",
+            tooltip="The views' cameras as transforms.json, in the mesh file's units and axes "
+            "(Y up), for Choose Views.",
+        ),
     ]
 
 
@@ -281,6 +288,7 @@ class RenderViews(io.ComfyNode):
             torch.from_numpy(rendered.masks),
             torch.from_numpy(rendered.depth_pictures()),
             torch.from_numpy(rendered.normal_pictures()),
+            transforms_json(rendered.cameras, asset),
             ui=sheet.as_dict() | notes(cls, rendered.warnings),
         )
 

@@ -246,6 +246,23 @@ def from_viewport(
     return Camera(pose, fov, width, height)
 
 
+def viewport_rotation(info: Mapping) -> np.ndarray:
+    """Rotation [3, 3] of a LOAD3D_CAMERA in the viewport: columns right, up, backward.
+
+    Raises:
+        ValueError: it has neither a quaternion nor a position and a target.
+    """
+    quaternion = info.get("quaternion")
+    if quaternion:
+        return _rotation(*(float(quaternion[k]) for k in "wxyz"))
+    try:
+        return look_at(_vector(info["position"]), _vector(info["target"]))[:3, :3]
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            "the camera lacks a position or a target; move the viewport's camera and run again"
+        ) from error
+
+
 def _vector(named: Mapping) -> np.ndarray:
     return np.array([float(named[k]) for k in "xyz"])
 

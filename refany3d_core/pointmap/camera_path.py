@@ -174,8 +174,9 @@ def _camera(values: dict[str, Any], asset: Asset, width: int, height: int) -> Ca
     pose[:3, :3] = axes
     pose[:3, 3] = (matrix[:3, 3] - asset.centre) * asset.scale
     w, h = float(values.get("w", width)), float(values.get("h", height))
-    if "fl_y" in values or "fl_x" in values:
-        focal = float(values.get("fl_y", values.get("fl_x")))
+    named = [values[key] for key in ("fl_y", "fl_x") if key in values]
+    if named:
+        focal = float(named[0])
     else:
         focal = w / 2 / math.tan(float(values["camera_angle_x"]) / 2)
     factor = height / h
