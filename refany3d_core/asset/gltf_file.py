@@ -151,12 +151,7 @@ class GltfFile:
         other types as stored. Sparse accessors are filled in."""
         entry = self.item("accessors", index)
         where = f"accessors[{index}]"
-<<<<<<< HEAD
-        dtype = _DTYPES.get(entry.get("componentType", -1))
-        width = _WIDTHS.get(entry.get("type", ""))
-=======
-        dtype, width = dtype_of(entry), _WIDTHS.get(entry.get("type"))
->>>>>>> 2fb81cf (Meshes: skins, morphs, instances and animations are drawn; bombs are bounded before they are unpacked; colours looked up for all parts at once)
+        dtype, width = dtype_of(entry), _WIDTHS.get(entry.get("type", ""))
         count = _count(entry, "count")
         if width is None:
             raise ValueError(f"its {where} has an unknown element type")
@@ -205,7 +200,7 @@ class GltfFile:
 
 def dtype_of(accessor: dict) -> str:
     """numpy's type of an accessor's components. Raises ValueError for an unknown one."""
-    dtype = _DTYPES.get(accessor.get("componentType"))
+    dtype = _DTYPES.get(accessor.get("componentType", -1))
     if dtype is None:
         raise ValueError("it has an accessor with an unknown component type")
     return dtype

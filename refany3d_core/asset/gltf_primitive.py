@@ -189,7 +189,8 @@ class PrimitiveReader:
             factor, slot = glossy.get("diffuseFactor", factor), glossy.get("diffuseTexture")
         if slot is None and entry.get("emissiveTexture"):
             self._warnings.append("emission is not drawn, only the base colour")
-        texture, channel, transform = None, 0, {}
+        texture, channel = None, 0
+        transform: dict = {}
         if slot is not None:
             texture = self._texture(slot["index"])
             transform = (slot.get("extensions") or {}).get("KHR_texture_transform") or {}
@@ -232,10 +233,10 @@ class PrimitiveReader:
         if pixels is None:
             return None
         sampler = self._file.item("samplers", entry["sampler"]) if "sampler" in entry else {}
-        wrap = tuple(_WRAP.get(sampler.get(key, 10497), REPEAT) for key in ("wrapS", "wrapT"))
+        wrap_s, wrap_t = (_WRAP.get(sampler.get(key, 10497), REPEAT) for key in ("wrapS", "wrapT"))
         if sampler.get("magFilter") == 9728:
             self._warnings.append("a nearest-neighbour texture is drawn with bilinear filtering")
-        return Texture(pixels, wrap)
+        return Texture(pixels, (wrap_s, wrap_t))
 
     def _image(self, index: int) -> np.ndarray | None:
         entry = self._file.item("images", index)

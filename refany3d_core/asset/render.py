@@ -104,27 +104,18 @@ def caster(asset: Asset, backend: str = AUTO):
     """The asset's ray caster, built on first use."""
     name = choose_backend(backend)
     if name not in asset.casters:
-<<<<<<< HEAD
-        if name == EMBREE:
-            from .raycast_embree import EmbreeCaster
-
-            asset.casters[name] = EmbreeCaster(asset.vertices, asset.faces)
-        else:
-            from .zbuffer import ZBufferCaster
-
-            asset.casters[name] = ZBufferCaster(asset.vertices, asset.faces)
-=======
         asset.casters[name] = _build(name, asset.vertices, asset.faces)
->>>>>>> 2fb81cf (Meshes: skins, morphs, instances and animations are drawn; bombs are bounded before they are unpacked; colours looked up for all parts at once)
     return asset.casters[name]
 
 
 def _build(name: str, vertices: np.ndarray, faces: np.ndarray):
     if name == EMBREE:
-        from .raycast_embree import EmbreeCaster as Caster
-    else:
-        from .zbuffer import ZBufferCaster as Caster
-    return Caster(vertices, faces)
+        from .raycast_embree import EmbreeCaster
+
+        return EmbreeCaster(vertices, faces)
+    from .zbuffer import ZBufferCaster
+
+    return ZBufferCaster(vertices, faces)
 
 
 class _FrontFaces:

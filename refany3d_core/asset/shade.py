@@ -109,7 +109,7 @@ def shade(hits: Hits, rule: str = PUBLISHED, light: str = UNLIT) -> np.ndarray:
         for here, texel in _texels(hits, part):
             rgba[here] *= np.concatenate([srgb_to_linear(texel[:, :3]), texel[:, 3:]], axis=1)
         if colored.any():
-            rgba[colored] *= _interpolated(hits, colored, surface.colors)
+            rgba[colored] *= _interpolated(hits, colored, surface.linear_colors)
         rgba[:, :3] = linear_to_srgb(rgba[:, :3])
         cut = surface.cutoff[part]
         rgba[:, 3] = np.where(np.isnan(cut), rgba[:, 3], rgba[:, 3] >= cut)
@@ -119,51 +119,13 @@ def shade(hits: Hits, rule: str = PUBLISHED, light: str = UNLIT) -> np.ndarray:
     return rgba
 
 
-<<<<<<< HEAD
-def _linear(colors: np.ndarray) -> np.ndarray:
-    return np.concatenate([srgb_to_linear(colors[:, :3]), colors[:, 3:]], axis=1)
-
-
-def _part_colors(hits: Hits, index: int, here: np.ndarray, rule: str) -> np.ndarray:
-    part = hits.asset.parts[index]
-    material = part.material
-    corners = hits.corners[here] - hits.asset.first_vertex[index]
-    weights = hits.weights[here]
-=======
 def front_faces(asset: Asset, camera: Camera) -> np.ndarray:
     """bool [F], faces that glTF shows to a camera: all but the backs of single-sided materials."""
     a, b, c = (asset.vertices[asset.faces[:, k]] for k in range(3))
     toward = np.einsum("fc,fc->f", np.cross(b - a, c - a), camera.eye - a)
     return (toward >= 0) | asset.surface.double_sided[asset.face_part]
->>>>>>> 2fb81cf (Meshes: skins, morphs, instances and animations are drawn; bombs are bounded before they are unpacked; colours looked up for all parts at once)
 
 
-<<<<<<< HEAD
-    factor = np.broadcast_to(np.asarray(material.base_color, np.float64), (len(corners), 4))
-    if rule == PUBLISHED:
-        if material.texture is not None and part.uv is not None:
-            rgba = material.texture.sample(interpolated(part.uv))
-        elif part.colors is not None:
-            rgba = interpolated(part.colors)
-        else:
-            rgba = factor.copy()
-        rgba[:, 3] = 1.0
-        return np.clip(np.nan_to_num(rgba), 0.0, 1.0)
-    rgba = factor.copy()
-    if material.texture is not None and part.uv is not None:
-        texel = material.texture.sample(interpolated(part.uv))
-        rgba *= np.concatenate([srgb_to_linear(texel[:, :3]), texel[:, 3:]], axis=1)
-    if part.colors is not None:
-        rgba *= interpolated(_linear(part.colors) if part.srgb_colors else part.colors)
-    rgba[:, :3] = linear_to_srgb(rgba[:, :3])
-    if material.alpha_mode == MASK:
-        rgba[:, 3] = rgba[:, 3] >= material.alpha_cutoff
-    elif material.alpha_mode != BLEND:
-        rgba[:, 3] = 1.0
-    if not material.double_sided:
-        rgba[hits.facing[here] < 0, 3] = 0.0
-    return np.clip(np.nan_to_num(rgba), 0.0, 1.0)
-=======
 def _interpolated(hits: Hits, here: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Per-vertex values [V, C] at some of the hits, float64."""
     corners = values[hits.corners[here]].astype(np.float64)
@@ -180,4 +142,3 @@ def _texels(hits: Hits, part: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarr
     for here in np.split(order, starts[1:]) if len(order) else ():
         uv = _interpolated(hits, here, surface.uv)
         yield here, surface.textures[texture[here[0]]].sample(uv)
->>>>>>> 2fb81cf (Meshes: skins, morphs, instances and animations are drawn; bombs are bounded before they are unpacked; colours looked up for all parts at once)

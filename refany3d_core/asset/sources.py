@@ -7,13 +7,8 @@ from typing import Any
 import numpy as np
 
 from .from_trimesh import attached_asset, parts_from_trimesh
-<<<<<<< HEAD
 from .load import SPLAT, load_asset, load_bytes
-from .material import Material, Texture, linear_to_srgb
-=======
-from .load import load_asset, load_bytes
-from .material import NO_MATERIAL, Material, Texture
->>>>>>> 2fb81cf (Meshes: skins, morphs, instances and animations are drawn; bombs are bounded before they are unpacked; colours looked up for all parts at once)
+from .material import NO_MATERIAL, Material, Texture, linear_to_srgb
 from .model import Asset, Part
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .material import BLEND, MASK, Material, Texture
+from .material import BLEND, MASK, Material, Texture, srgb_to_linear
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,6 +19,7 @@ class Surface:
     Attributes:
         uv: float32 [V, 2] texture coordinates, 0 where a part has none; None where no part has any.
         colors: float32 [V, 4] vertex colours, likewise.
+        linear_colors: the same in linear light.
         has_colors: bool [N], whether the part has vertex colours.
         textures: the textures.
         texture: int32 [N], the part's texture, -1 for none.
@@ -31,6 +32,7 @@ class Surface:
 
     uv: np.ndarray | None
     colors: np.ndarray | None
+    linear_colors: np.ndarray | None
     has_colors: np.ndarray
     textures: list[Texture]
     texture: np.ndarray
@@ -53,6 +55,7 @@ def surface_of(parts: Sequence) -> Surface:
     return Surface(
         uv=_stacked([part.uv if has else None for part, has in zip(parts, textured)], parts, 2),
         colors=_stacked([part.colors for part in parts], parts, 4),
+        linear_colors=_stacked([_linear_colors(part) for part in parts], parts, 4),
         has_colors=np.array([part.colors is not None for part in parts]),
         textures=list(textures.values()),
         texture=np.array(
@@ -67,6 +70,12 @@ def surface_of(parts: Sequence) -> Surface:
         cutoff=np.array([_cutoff(material) for material in materials]),
         double_sided=np.array([material.double_sided for material in materials]),
     )
+
+
+def _linear_colors(part) -> np.ndarray | None:
+    if part.colors is None or not part.srgb_colors:
+        return part.colors
+    return np.concatenate([srgb_to_linear(part.colors[:, :3]), part.colors[:, 3:]], axis=1)
 
 
 def _cutoff(material: Material) -> float:
