@@ -6,6 +6,7 @@ import os
 import pickle
 import re
 from collections.abc import Callable, Collection, Iterable
+from typing import NamedTuple
 
 import comfy.utils
 import folder_paths
@@ -173,6 +174,35 @@ def _read_embedder(name: str, locate: Callable[[str, str], str]) -> dict[str, Te
     return tensors
 
 
+class FusedPlace(NamedTuple):
+    """Where the host's Flux holds a published layer.
+
+    Attributes:
+        path: of the fused layer.
+        row: first of its output rows that belong to the published layer.
+        rows: how many; None: all.
+    """
+
+    path: str
+    row: int
+    rows: int | None
+
+
+def fused_places(config: dict[str, int]) -> dict[str, FusedPlace]:
+    """Place of every adapted layer by its published name, as the host's own key map says.
+
+    Args:
+        config: depth, depth_single_blocks and hidden_size of the transformer.
+    """
+    key_map = comfy.utils.flux_to_diffusers(config)
+    out = {}
+    for layer in adapted_layers(config["depth"], config["depth_single_blocks"]):
+        target = key_map[f"{layer}.weight"]
+        key, (_, row, rows) = target if isinstance(target, tuple) else (target, (0, 0, None))
+        out[layer] = FusedPlace(key.removesuffix(".weight"), row, rows)
+    return out
+
+
 def fuse_lora(lora: dict[str, LowRank], hidden_size: int) -> dict[str, LowRank]:
     """Pairs by path of the host's fused layers."""
     config = {
@@ -180,12 +210,11 @@ def fuse_lora(lora: dict[str, LowRank], hidden_size: int) -> dict[str, LowRank]:
         "depth_single_blocks": _count(lora, "single_transformer_blocks."),
         "hidden_size": hidden_size,
     }
-    key_map = comfy.utils.flux_to_diffusers(config)
+    fused = fused_places(config)
     parts: dict[str, list[tuple[int, LowRank]]] = {}
     for layer, pair in lora.items():
-        target = key_map[f"{layer}.weight"]
-        key, row = (target[0], target[1][1]) if isinstance(target, tuple) else (target, 0)
-        parts.setdefault(key.removesuffix(".weight"), []).append((row, pair))
+        place = fused[layer]
+        parts.setdefault(place.path, []).append((place.row, pair))
     return {
         path: fuse_low_rank(pairs, max(row + pair.up.shape[0] for row, pair in pairs))
         for path, pairs in parts.items()

@@ -176,7 +176,7 @@ class JointDenoising:
             stored,
             keep,
         )
-        routing = Routing(self.adapters, layout, self.components)
+        routing = Routing(self.adapters.layers(), layout, self.components)
         domain_tokens = None
         if self.components.domain_token:
             domain_tokens = self.adapters.modules.domain_tokens(x)

@@ -3,11 +3,11 @@ hooks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
+from typing import Protocol, cast
 
 import comfy.model_management
 import comfy.model_patcher
@@ -20,6 +20,24 @@ from ..method.branches import BranchLayout, Range, Stream
 from ..method.components import Components
 
 _OPERATIONS = comfy.ops.manual_cast
+
+
+class RoutedPair(Protocol):
+    """A low-rank pair that adds its delta to a range of a layer's tokens."""
+
+    def add_to(self, output: Tensor, x: Tensor, tokens: Range, rows: slice | None = None) -> None:
+        """Add the delta of x's tokens [start, end) to the same tokens of the output, in place.
+
+        Args:
+            output: [B, S, out].
+            x: [B, S, in].
+            tokens: range of the second axis; what lies outside 0..S is left out.
+            rows: the output's features among the layer's rows, when it holds only some of them.
+        """
+
+
+Layers = Mapping[str, tuple[RoutedPair, RoutedPair]]
+"""(Reference-LoRA, Domain-LoRA) by path of the host's layer."""
 
 
 class LowRankModule(nn.Module):
@@ -35,14 +53,7 @@ class LowRankModule(nn.Module):
         self.up.weight = nn.Parameter(pair.up, requires_grad=False)
 
     def add_to(self, output: Tensor, x: Tensor, tokens: Range, rows: slice | None = None) -> None:
-        """Add the delta of x's tokens [start, end) to the same tokens of the output, in place.
-
-        Args:
-            output: [B, S, out].
-            x: [B, S, in].
-            tokens: range of the second axis; what lies outside 0..S is left out.
-            rows: the output's features among the layer's rows, when it holds only some of them.
-        """
+        """See RoutedPair; without gradients and without a temporary of the output's size."""
         start, end = max(tokens[0], 0), min(tokens[1], x.shape[1])
         if start >= end:
             return
@@ -96,7 +107,7 @@ class Adapters:
     def modules(self) -> AdapterModules:
         return self.patcher.model
 
-    def layers(self) -> dict[str, tuple[LowRankModule, LowRankModule]]:
+    def layers(self) -> Layers:
         """(Reference-LoRA, Domain-LoRA) by path of the host's layer."""
         modules = self.modules
         pairs = zip(modules.reference, modules.domain)
@@ -124,31 +135,40 @@ class Routing:
     """The adapters of one pass, each on its own range of tokens.
 
     Args:
-        adapters: both LoRAs.
+        layers: (Reference-LoRA, Domain-LoRA) by path of the host's layer.
         layout: where the branches lie.
         components: which of them are on.
     """
 
     def __init__(
-        self, adapters: Adapters, layout: BranchLayout, components: Components = Components()
+        self, layers: Layers, layout: BranchLayout, components: Components = Components()
     ) -> None:
         on = components.reference_lora or components.domain_lora
-        self._layers = adapters.layers() if on else {}
+        self._layers = layers if on else {}
         self._layout = layout
         self._components = components
         self._skipped = {stream: 0 for stream in Stream}
+        self.is_attached = False
 
     @contextmanager
-    def attached(self, transformer: nn.Module) -> Iterator[None]:
+    def attached(self, transformer: nn.Module, below: str = "") -> Iterator[None]:
         """Add the deltas to the outputs of the transformer's layers while the context lasts.
+
+        Args:
+            transformer: the host's Flux.
+            below: only to layers whose path starts so.
 
         Forward hooks leave a layer's own forward, whatever its class or quantisation, as it is.
         They are removed at the end, also after an error or an interrupt.
         """
         with ExitStack() as stack:
             for path in self._layers:
-                hook = partial(self._hook, path)
-                stack.callback(transformer.get_submodule(path).register_forward_hook(hook).remove)
+                if path.startswith(below):
+                    hook = partial(self._hook, path)
+                    layer = transformer.get_submodule(path)
+                    stack.callback(layer.register_forward_hook(hook).remove)
+            self.is_attached = True
+            stack.callback(setattr, self, "is_attached", False)
             yield
 
     @contextmanager

@@ -55,11 +55,11 @@ def branch_tokens(
     model: Flux, inputs: Inputs, layout: BranchLayout, with_references: bool
 ) -> Tensor:
     """Image branches as projected tokens [B, layout.targets (+ layout.references), hidden]."""
-    rgb, point_map = inputs.x.chunk(2, dim=-1)
+    targets = list(inputs.x.chunk(2, dim=-1)) if layout.target else []
     views, maps = inputs.references[: layout.pairs], inputs.references[layout.pairs :]
     if not with_references:
         views, maps = [], []
-    latents = [rgb, point_map, *maps, *views] if layout.point_maps else [rgb, *views]
+    latents = [*targets, *maps, *views] if layout.point_maps else [*targets[:1], *views]
     return model.img_in(torch.cat([model.process_img(latent)[0] for latent in latents], dim=1))
 
 
@@ -158,6 +158,8 @@ class BranchAttention:
             self.stored.store(block, k[:, :, main:], v[:, :, main:])
         if self.black_copies:
             return weighted_references(attend, q, k, v, layout, self.black_copies)
+        if not main:
+            return isolated_references(attend, q, k, v, layout)
         if self.isolated and q.shape[2] > main:
             targets = isolated_views(attend, q[:, :, :main], k, v, layout, self.text_agnostic)
             references = isolated_references(
@@ -183,11 +185,56 @@ def predict(
     Runs the model's own blocks over the joint sequence. References are left out of the last block's
     output, which nobody reads, and of everything with `reuse`: their keys and values are stored.
     """
-    options = {**transformer_options, "optimized_attention_override": attention}
-    replaced = options.get("patches_replace", {}).get("dit", {})
     image = branch_tokens(model, inputs, layout, with_references=not reuse)
     text = model.txt_in(inputs.context)
     vec = modulation_rows(model, inputs, domain_tokens)
+    joint = _run_blocks(
+        model, image, text, vec, rotary, layout, attention, routing, reuse, transformer_options
+    )
+    dims = [d for d in layout.image_dims() if d[2] <= MAP_ROW]
+    out = model.final_layer(joint[:, layout.text :], vec, modulation_dims=dims)
+    return _joint_latent(model, inputs.x, out)
+
+
+def store_references(
+    model: Flux,
+    inputs: Inputs,
+    layout: BranchLayout,
+    rotary: Tensor,
+    domain_tokens: Tensor | None,
+    attention: BranchAttention,
+    routing: Routing,
+    transformer_options: dict[str, Any],
+) -> None:
+    """Run references that see only their own pair (METHOD fact 30) through the blocks, and leave
+    their keys and values in `attention.stored`.
+
+    They depend on nothing else, so one such pass serves any number of targets. `layout` has neither
+    text nor targets, and `rotary` is the references' part of the table.
+    """
+    image = branch_tokens(model, inputs, layout, with_references=True)
+    text = model.txt_in(inputs.context[:, :0])
+    vec = modulation_rows(model, inputs, domain_tokens)
+    _run_blocks(
+        model, image, text, vec, rotary, layout, attention, routing, False, transformer_options
+    )
+
+
+def _run_blocks(
+    model: Flux,
+    image: Tensor,
+    text: Tensor,
+    vec: Tensor,
+    rotary: Tensor,
+    layout: BranchLayout,
+    attention: BranchAttention,
+    routing: Routing,
+    reuse: bool,
+    transformer_options: dict[str, Any],
+) -> Tensor:
+    """Text and targets [B, layout.main, hidden] after all blocks."""
+    options = {**transformer_options, "optimized_attention_override": attention}
+    replaced = options.get("patches_replace", {}).get("dit", {})
     target_rotary = rotary[:, :, : layout.main]
     target_dims = [d for d in layout.joint_dims() if d[2] <= MAP_ROW]
     image_dims = [d for d in layout.image_dims() if not reuse or d[2] <= MAP_ROW]
@@ -233,12 +280,11 @@ def predict(
             k, v = reference_keys_values(block, path, joint, vec, rotary, layout, routing)
             attention.stored.store(("single", i), k, v)
             joint = joint[:, : layout.main]
+            if not layout.main:
+                break
         pe = rotary if joint.shape[1] == layout.total else target_rotary
         joint = run("single", i, block, {"img": joint, "pe": pe})["img"]
-
-    dims = [d for d in layout.image_dims() if d[2] <= MAP_ROW]
-    out = model.final_layer(joint[:, layout.text : layout.main], vec, modulation_dims=dims)
-    return _joint_latent(model, inputs.x, out)
+    return joint
 
 
 def _uncompiled(blocks: torch.nn.ModuleList) -> list[torch.nn.Module]:
