@@ -107,7 +107,7 @@ class Adapters:
     def modules(self) -> AdapterModules:
         return self.patcher.model
 
-    def layers(self) -> Layers:
+    def layers(self) -> dict[str, tuple[LowRankModule, LowRankModule]]:
         """(Reference-LoRA, Domain-LoRA) by path of the host's layer."""
         modules = self.modules
         pairs = zip(modules.reference, modules.domain)

@@ -119,8 +119,8 @@ class TrainingForward:
                 None if inputs.pooled is None else inputs.pooled[rows],
                 None if inputs.guidance is None else inputs.guidance[rows], inputs.references,
             )  # fmt: skip
-            run = partial(store_references, self.transformer, few, alone)
-            self._run(run, rotary[:, :, layout.main :], alone, layers, tokens, stored, keep=True)
+            write = partial(store_references, self.transformer, few, alone)
+            self._run(write, rotary[:, :, layout.main :], alone, layers, tokens, stored, keep=True)
             stored.move(lambda x: x.repeat_interleave(copies, 0))
         run = partial(predict, self.transformer, inputs, layout)
         return self._run(run, rotary, layout, layers, tokens, stored, reuse=bool(copies))
@@ -149,7 +149,7 @@ class TrainingForward:
 
     def _checkpointed(self, routing: Routing) -> dict[tuple[str, int], Callable]:
         """Replacements of all blocks that keep nothing but their inputs for the backward pass."""
-        out = {}
+        out: dict[tuple[str, int], Callable] = {}
         for kind, blocks in (
             ("double", self.transformer.double_blocks),
             ("single", self.transformer.single_blocks),
