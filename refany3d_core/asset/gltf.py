@@ -1,13 +1,14 @@
 """glTF scenes to parts: the node hierarchy, its instances and skins, in the chosen pose."""
 
 import logging
+from typing import Any
 
 import numpy as np
 
 from .gltf_file import GltfFile
 from .gltf_pose import MAX_DEPTH, Pose, transforms
 from .gltf_preflight import preflight
-from .gltf_primitive import Primitive, PrimitiveReader
+from .gltf_primitive import PrimitiveReader
 from .limits import LimitError
 from .model import MAX_FACES, Moment, Part
 
@@ -83,14 +84,16 @@ class _Scene:
                 raise LimitError(
                     f"the mesh has more than {MAX_FACES:,} faces, which is the limit; decimate it"
                 )
-            if joints is not None and primitive.joints is not None:
-                self.parts.append(_mirrored(_skinned(primitive, joints), world))
+            if joints is not None and primitive.influences is not None:
+                self.parts.append(
+                    _mirrored(_skinned(primitive.part, *primitive.influences, joints), world)
+                )
             else:
                 self.parts.append(_placed(primitive.part, worlds))
 
     def _instances(self, extension: dict) -> np.ndarray:
         """Transforms [N, 4, 4] of a node's instances to the node."""
-        values = {}
+        values: dict[str, Any] = {}
         for name in ("TRANSLATION", "ROTATION", "SCALE"):
             if name in extension["attributes"]:
                 rows = self.file.accessor(extension["attributes"][name])
@@ -122,9 +125,8 @@ def _repeated(values: np.ndarray | None, count: int) -> np.ndarray | None:
     return values if values is None or count == 1 else np.tile(values, (count, 1))
 
 
-def _skinned(primitive: Primitive, joints: np.ndarray) -> Part:
+def _skinned(part: Part, index: np.ndarray, weights: np.ndarray, joints: np.ndarray) -> Part:
     """Linear blend skinning; the weights are made to add up to 1 (three.js does so too)."""
-    part, index, weights = primitive.part, primitive.joints, primitive.weights
     if index.size and index.max() >= len(joints):
         raise ValueError(f"a vertex refers to joint {index.max()}, but its skin has {len(joints)}")
     total = weights.sum(1, keepdims=True)

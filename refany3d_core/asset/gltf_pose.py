@@ -63,18 +63,19 @@ class Pose:
     def _world_of(self, index: int) -> np.ndarray:
         if self._parents is None:
             self._parents = {}
-            for parent, node in enumerate(self._file.items("nodes")):
+            for number, node in enumerate(self._file.items("nodes")):
                 for child in node.get("children", []):
-                    self._parents.setdefault(child, parent)
+                    self._parents.setdefault(child, number)
+        parents = self._parents
         path = [index]
-        while path[-1] not in self._world and path[-1] in self._parents:
-            path.append(self._parents[path[-1]])
+        while path[-1] not in self._world and path[-1] in parents:
+            path.append(parents[path[-1]])
             if len(path) > MAX_DEPTH:
                 raise LimitError("its node hierarchy is endless (a node is its own ancestor)")
-        for node in reversed(path):
-            if node not in self._world:
-                parent = self._world.get(self._parents.get(node, -1), np.eye(4))
-                self._world[node] = parent @ self.local(node)
+        for step in reversed(path):
+            if step not in self._world:
+                parent = self._world.get(parents.get(step, -1), np.eye(4))
+                self._world[step] = parent @ self.local(step)
         return self._world[index]
 
     def _play(self, moment: Moment) -> None:

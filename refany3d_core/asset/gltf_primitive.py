@@ -23,12 +23,12 @@ class Primitive:
 
     Attributes:
         part: its triangles; morph targets are applied.
-        joints, weights: int64 and float64 [V, 4 n], what a skin moves the vertices by, or None.
+        influences: joints int64 and weights float64, [V, 4 n] each, by which a skin moves the
+            vertices; None where there are none.
     """
 
     part: Part
-    joints: np.ndarray | None
-    weights: np.ndarray | None
+    influences: tuple[np.ndarray, np.ndarray] | None
 
 
 class PrimitiveReader:
@@ -92,9 +92,11 @@ class PrimitiveReader:
         colors = read("COLOR_0")
         if colors is not None:
             colors = _rgba(colors)
-        joints, influences = _influences(stored)
-        arrays = {"TEXCOORD": uv, "COLOR_0": colors, "JOINTS": joints, "WEIGHTS": influences}
-        for name, values in arrays.items():
+        influences = _influences(stored)
+        arrays = [("TEXCOORD", uv), ("COLOR_0", colors)]
+        if influences:
+            arrays += [("JOINTS", influences[0])]
+        for name, values in arrays:
             if values is not None and len(values) != len(vertices):
                 raise ValueError(
                     f"{where} has {len(values)} {name} entries for {len(vertices)} vertices"
@@ -106,12 +108,12 @@ class PrimitiveReader:
         if len(vertices) > 3 * len(faces):  # many primitives may share one large vertex buffer
             used, faces = np.unique(faces, return_inverse=True)
             faces = faces.reshape(-1, 3)
-            vertices, uv, colors, joints, influences = (
-                None if values is None else values[used]
-                for values in (vertices, uv, colors, joints, influences)
-            )
+            vertices = vertices[used]
+            uv, colors = (None if values is None else values[used] for values in (uv, colors))
+            if influences:
+                influences = influences[0][used], influences[1][used]
         part = Part(vertices, faces.astype(np.int32), material, uv, colors)
-        return Primitive(part, joints, influences)
+        return Primitive(part, influences)
 
     def _attributes(self, primitive: dict) -> tuple[_Read, np.ndarray | None]:
         """A function that reads attributes, and the indices, None where they count up."""
@@ -259,9 +261,10 @@ class PrimitiveReader:
             return None
 
 
-def _influences(read: _Read) -> tuple[np.ndarray | None, np.ndarray | None]:
+def _influences(read: _Read) -> tuple[np.ndarray, np.ndarray] | None:
     """Joint indices int64 and weights float64 [V, 4 n] of a primitive, or None."""
-    joints, weights = [], []
+    joints: list[np.ndarray] = []
+    weights: list[np.ndarray] = []
     while (index := read(f"JOINTS_{len(joints)}")) is not None:
         weight = read(f"WEIGHTS_{len(joints)}")
         if weight is None or weight.shape != index.shape:
@@ -269,7 +272,7 @@ def _influences(read: _Read) -> tuple[np.ndarray | None, np.ndarray | None]:
         joints.append(index.astype(np.int64))
         weights.append(np.nan_to_num(weight.astype(np.float64)))
     if not joints:
-        return None, None
+        return None
     return np.concatenate(joints, axis=1), np.concatenate(weights, axis=1)
 
 

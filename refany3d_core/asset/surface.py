@@ -17,7 +17,8 @@ class Surface:
     """Colours of N parts, whose V vertices are numbered part after part.
 
     Attributes:
-        uv: float32 [V, 2] texture coordinates, 0 where a part has none; None where no part has any.
+        uv: float32 [V, 2] texture coordinates, 0 where a part has none; [0, 2] where no
+            part has any.
         colors: float32 [V, 4] vertex colours, likewise.
         linear_colors: the same in linear light.
         has_colors: bool [N], whether the part has vertex colours.
@@ -30,9 +31,9 @@ class Surface:
         double_sided: bool [N].
     """
 
-    uv: np.ndarray | None
-    colors: np.ndarray | None
-    linear_colors: np.ndarray | None
+    uv: np.ndarray
+    colors: np.ndarray
+    linear_colors: np.ndarray
     has_colors: np.ndarray
     textures: list[Texture]
     texture: np.ndarray
@@ -84,9 +85,9 @@ def _cutoff(material: Material) -> float:
     return np.nan if material.alpha_mode == BLEND else -np.inf
 
 
-def _stacked(arrays: list, parts: Sequence, width: int) -> np.ndarray | None:
+def _stacked(arrays: list, parts: Sequence, width: int) -> np.ndarray:
     if all(values is None for values in arrays):
-        return None
+        return np.zeros((0, width), np.float32)
     out = np.zeros((sum(len(part.vertices) for part in parts), width), np.float32)
     start = 0
     for values, part in zip(arrays, parts, strict=True):

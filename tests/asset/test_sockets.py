@@ -187,7 +187,7 @@ def test_render_views_node(pack) -> None:
         assert got.dtype == torch.float32
         np.testing.assert_array_equal(got.numpy(), expected)
     assert all(tensor.min() >= 0 and tensor.max() <= 1 for tensor in out.args[:5])
-    assert len(out.ui.as_dict()["images"]) == 1
+    assert len(out.ui["images"]) == 1
     assert node.validate_inputs(background="#12345g") != True  # noqa: E712  a sentence
     assert node.validate_inputs(pitches="1, 2, x") != True  # noqa: E712
     with pytest.raises(ValueError, match="Render Reference Views: .*2 pitches for 3 views"):
