@@ -15,7 +15,7 @@ No call carries a mask, because attention backends drop masks without a word or 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -33,6 +33,7 @@ def isolated_views(
     v: Tensor,
     layout: BranchLayout,
     text_agnostic: bool = True,
+    weights: Sequence[float] = (),
 ) -> Tensor:
     """Attention of the conditional pass.
 
@@ -44,21 +45,97 @@ def isolated_views(
         v: values, as k.
         layout: where the branches lie.
         text_agnostic: the map target does not see the text.
+        weights: how much each view pair counts for text and targets, or () for 1 each.
 
     Returns:
         [B, S, heads * head_dim].
     """
     sees_all = layout.text + layout.target
+    weighed = any(weight != 1 for weight in weights)
+
+    def look(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        if weighed:
+            return weighted_groups(attend, q, k, v, _groups(layout, k.shape[2], weights))
+        return attend(q, k, v)
+
     out = []
     if text_agnostic and layout.point_maps:
-        out.append(attend(q[:, :, :sees_all], k, v))
+        out.append(look(q[:, :, :sees_all], k, v))
         text = layout.text
-        out.append(attend(q[:, :, sees_all : layout.main], k[:, :, text:], v[:, :, text:]))
+        out.append(look(q[:, :, sees_all : layout.main], k[:, :, text:], v[:, :, text:]))
     else:
-        out.append(attend(q[:, :, : layout.main], k, v))
+        out.append(look(q[:, :, : layout.main], k, v))
     if q.shape[2] > layout.main:
         out.append(_view_pairs(attend, q, k, v, layout))
     return torch.cat(out, dim=1)
+
+
+def _groups(
+    layout: BranchLayout, keys: int, weights: Sequence[float]
+) -> list[tuple[float, list[slice]]]:
+    """(weight, ranges of keys) by weight; the references are the last keys, and weight 1 is first.
+
+    Args:
+        layout: where the branches lie.
+        keys: how many keys there are, references included.
+        weights: of each view pair.
+    """
+    size, first = layout.reference, keys - layout.references
+    groups: dict[float, list[slice]] = {1.0: [slice(0, first)]}
+    for domain in range(2 if layout.point_maps else 1):
+        for i, weight in enumerate(weights):
+            start = first + (domain * layout.pairs + i) * size
+            groups.setdefault(float(weight), []).append(slice(start, start + size))
+    return [(weight, ranges) for weight, ranges in groups.items() if weight > 0]
+
+
+def weighted_groups(
+    attend: Attend,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    groups: Sequence[tuple[float, Sequence[slice]]],
+) -> Tensor:
+    """Attention in which groups of keys count by their weights, without a mask.
+
+    Every group is attended to on its own. What share of the softmax each has comes from one more
+    call over all their keys, whose values say which group a key is of; the groups' answers are then
+    mixed by share times weight.
+
+    Args:
+        attend: the attention function.
+        q: queries [B, heads, S, head_dim].
+        k: keys [B, heads, T, head_dim].
+        v: values, as k.
+        groups: (weight above 0, ranges of keys), at most head_dim of them; keys in none of them
+            are not seen.
+
+    Returns:
+        [B, S, heads * head_dim].
+    """
+
+    def picked(x: Tensor, ranges: Sequence[slice]) -> Tensor:
+        return torch.cat([x[:, :, part] for part in ranges], dim=2)
+
+    keys = [picked(k, ranges) for _, ranges in groups]
+    answers = [attend(q, key, picked(v, ranges)) for key, (_, ranges) in zip(keys, groups)]
+    if len(groups) == 1:
+        return answers[0]
+    every = torch.cat(keys, dim=2)
+    owner = torch.zeros_like(every)
+    start = 0
+    for i, key in enumerate(keys):
+        owner[:, :, start : start + key.shape[2], i] = 1
+        start += key.shape[2]
+    heads = q.shape[1]
+    shares = attend(q, every, owner).unflatten(-1, (heads, -1))[..., : len(groups)].float()
+    shares = shares * shares.new_tensor([weight for weight, _ in groups])
+    shares = shares / shares.sum(-1, keepdim=True)
+    mixed = sum(
+        answer.unflatten(-1, (heads, -1)).float() * share[..., None]
+        for answer, share in zip(answers, shares.unbind(-1))
+    )
+    return mixed.flatten(2).to(q.dtype)
 
 
 def _view_pairs(attend: Attend, q: Tensor, k: Tensor, v: Tensor, layout: BranchLayout) -> Tensor:
