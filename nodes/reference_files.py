@@ -3,11 +3,14 @@
 from comfy_api.latest import io
 
 from ..refany3d_core.host.reference_files import (
+    file_state,
     find_reference,
     load_reference,
     reference_names,
     save_reference,
+    saved_state,
 )
+from .notes import notes
 from .sockets import CATEGORY, ReferenceSocket
 
 
@@ -35,12 +38,34 @@ class SaveReference(io.ComfyNode):
                     "reference", display_name="reference", tooltip="The same reference."
                 )
             ],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt],
         )
 
     @classmethod
+    def fingerprint_inputs(cls, name: str | None = None, **links) -> str:
+        return saved_state((name or "").strip())
+
+    @classmethod
     def execute(cls, reference, name: str) -> io.NodeOutput:
-        save_reference(reference, name.strip())
-        return io.NodeOutput(reference)
+        name = name.strip()
+        lines = []
+        if save_reference(reference, name) and _loaded_apart(cls.hidden, name):
+            lines.append(
+                f"'{name}' has just been replaced, and Load Reference of this graph may have read "
+                "it before. Connect Save Reference to its input 'after', or queue once more."
+            )
+        return io.NodeOutput(reference, ui=notes(cls, lines))
+
+
+def _loaded_apart(hidden: io.HiddenHolder | None, name: str) -> bool:
+    """Whether the graph loads this name without waiting for a node that saves."""
+    prompt = hidden.prompt if hidden else None
+    return any(
+        node["class_type"] == "RefAny3D_LoadReference"
+        and node["inputs"].get("name") == name
+        and "after" not in node["inputs"]
+        for node in (prompt or {}).values()
+    )
 
 
 class LoadReference(io.ComfyNode):
@@ -58,7 +83,13 @@ class LoadReference(io.ComfyNode):
                     "name",
                     options=reference_names(),
                     tooltip="A file in models/refany3d/references.",
-                )
+                ),
+                ReferenceSocket.Input(
+                    "after",
+                    optional=True,
+                    tooltip="Only where Save Reference is in the same graph: its output, so that "
+                    "the file is read after it was saved.",
+                ),
             ],
             outputs=[
                 ReferenceSocket.Output(
@@ -70,7 +101,9 @@ class LoadReference(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, name: str) -> bool | str:
+    def validate_inputs(cls, name: str, **links) -> bool | str:
+        if "after" in links:  # the file is still to be saved
+            return True
         try:
             find_reference(name)
         except ValueError as error:
@@ -78,10 +111,9 @@ class LoadReference(io.ComfyNode):
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, name: str) -> str:
-        status = find_reference(name).stat()
-        return f"{status.st_mtime_ns} {status.st_size}"
+    def fingerprint_inputs(cls, name: str, **links) -> str:
+        return "" if "after" in links else file_state(name)
 
     @classmethod
-    def execute(cls, name: str) -> io.NodeOutput:
+    def execute(cls, name: str, after=None) -> io.NodeOutput:
         return io.NodeOutput(load_reference(name))

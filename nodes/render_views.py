@@ -5,13 +5,13 @@ import re
 import comfy.model_management
 import comfy.utils
 import torch
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from ..refany3d_core.asset import render_reference_views, to_asset
 from ..refany3d_core.asset.cameras import FOV, FRAMES, RADIUS, from_viewport
 from ..refany3d_core.asset.contact_sheet import contact_sheet
 from ..refany3d_core.pointmap.camera_path import transforms_json
-from .notes import notes
+from .notes import notes, preview
 from .sockets import CATEGORY, MESH_KINDS
 
 
@@ -281,7 +281,7 @@ class RenderViews(io.ComfyNode):
             )
         except ValueError as error:
             raise ValueError(f"Render Reference Views: {error}") from error
-        sheet = ui.PreviewImage(torch.from_numpy(contact_sheet(rendered))[None], cls=cls)
+        sheet, trouble = preview(cls, torch.from_numpy(contact_sheet(rendered))[None])
         return io.NodeOutput(
             torch.from_numpy(rendered.colors),
             torch.from_numpy(rendered.point_maps),
@@ -289,7 +289,7 @@ class RenderViews(io.ComfyNode):
             torch.from_numpy(rendered.depth_pictures()),
             torch.from_numpy(rendered.normal_pictures()),
             transforms_json(rendered.cameras, asset),
-            ui=sheet.as_dict() | notes(cls, rendered.warnings),
+            ui=sheet | notes(cls, [*rendered.warnings, *trouble]),
         )
 
 

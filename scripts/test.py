@@ -13,6 +13,7 @@ from host_setup import CHECKED_VERSIONS, ROOT, Host, SetupError, main_with_setup
 ON_EVERY_HOST = (
     "tests/parity", "tests/hosts/test_contract.py", "tests/server/test_start.py",
     "tests/server/test_workflows.py", "tests/server/test_demo_templates.py",
+    "tests/server/test_saved_references.py",
     "tests/scripts/test_demo.py", "tests/demo_model",
 )  # fmt: skip
 

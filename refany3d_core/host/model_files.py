@@ -6,17 +6,22 @@ import os
 import pickle
 import re
 from collections.abc import Callable, Collection, Iterable
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
 import comfy.utils
 import folder_paths
 from torch import Tensor
 
+from ..files import read_trouble
 from ..method.adapters import LowRank, adapted_layers, fuse_low_rank
 from .routing import AdapterModules, Adapters, own
 
 FOLDER = "refany3d"
 """Key of our model folder, models/refany3d, beside the stock models/loras."""
+
+REFERENCES = "references"
+"""Subfolder of models/refany3d for saved references, which are no adapters."""
 
 _LORA_KEY = re.compile(r"transformer\.(?P<layer>.+)\.lora_(?P<side>[AB])\.weight")
 _EMBEDDER_KEYS = ("0.weight", "1.weight", "1.bias", "3.weight", "3.bias")
@@ -30,8 +35,9 @@ def register_folder() -> None:
 
 
 def file_names() -> list[str]:
-    """Names for a file combo: models/refany3d first, then models/loras."""
-    names = folder_paths.get_filename_list(FOLDER) + folder_paths.get_filename_list("loras")
+    """Names for a file combo: models/refany3d without its saved references, then models/loras."""
+    own = [n for n in folder_paths.get_filename_list(FOLDER) if PurePath(n).parts[0] != REFERENCES]
+    names = own + folder_paths.get_filename_list("loras")
     return [n for n in dict.fromkeys(names) if n.endswith((".safetensors", ".sft", ".pth", ".pt"))]
 
 
@@ -103,6 +109,10 @@ def _read_tensors(name: str, role: str, locate: Callable[[str, str], str]) -> di
             "refused; nothing of it was run. Use the published file or a .safetensors"
         ) from e
     except Exception as e:
+        if trouble := read_trouble(Path(path)):
+            raise ValueError(
+                f"Load RefAny3D LoRAs: {role} '{name}' cannot be read; {trouble}"
+            ) from e
         raise ValueError(
             f"Load RefAny3D LoRAs: {role} '{name}' cannot be read ({type(e).__name__}); "
             "it may be cut short: download it again"

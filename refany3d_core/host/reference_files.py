@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path, PurePath
+from uuid import uuid4
 
 import folder_paths
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
+from ..files import read_trouble, write_trouble, written_whole
 from ..reference import Reference
-from .model_files import FOLDER
-
-SUBFOLDER = "references"
-"""Below models/refany3d, apart from the adapters."""
+from .model_files import FOLDER, REFERENCES
 
 _FORMAT = "refany3d-reference-1"
 _SUFFIX = ".safetensors"
@@ -27,7 +26,7 @@ def reference_names() -> list[str]:
     return sorted(
         PurePath(name).stem
         for name in folder_paths.get_filename_list(FOLDER)
-        if PurePath(name).parent.name == SUBFOLDER and name.endswith(_SUFFIX)
+        if PurePath(name).parent.name == REFERENCES and name.endswith(_SUFFIX)
     )
 
 
@@ -39,41 +38,103 @@ def find_reference(name: str) -> Path:
     """
     path = None
     if _is_plain(name):
-        path = folder_paths.get_full_path(FOLDER, os.path.join(SUBFOLDER, name + _SUFFIX))
+        path = folder_paths.get_full_path(FOLDER, os.path.join(REFERENCES, name + _SUFFIX))
     if path is None:
         raise ValueError(
-            f"Load Reference: there is no {name!r} in models/{FOLDER}/{SUBFOLDER}; save it with "
+            f"Load Reference: there is no {name!r} in models/{FOLDER}/{REFERENCES}; save it with "
             "Save Reference, or put the file there, and refresh the page"
         )
     return Path(path)
 
 
-def save_reference(reference: Reference, name: str) -> Path:
+def save_reference(reference: Reference, name: str) -> bool:
     """Write a reference below models/refany3d; one of the same name is replaced.
 
+    Returns:
+        Whether the file was written; False when it held the very same already.
+
     Raises:
-        ValueError: the name is no plain file name.
+        ValueError: the name is no plain file name, or the file cannot be written.
     """
     if not _is_plain(name):
         raise ValueError(
             f"Save Reference: name is {name!r}; use letters, digits, blanks, dots, - and _ only, "
             "without a folder"
         )
-    folder = Path(folder_paths.get_folder_paths(FOLDER)[0], SUBFOLDER)
-    folder.mkdir(parents=True, exist_ok=True)
     tensors = {key: getattr(reference, key).detach().cpu().contiguous().clone() for key in _KEYS}
-    views, _, height, width = tensors["view_latents"].shape
-    metadata = {
-        "format": _FORMAT,
-        "views": str(views),
-        "width": str(width * 8),
-        "height": str(height * 8),
-    }
-    path = folder / (name + _SUFFIX)
-    part = path.with_suffix(".part")  # a broken run leaves no half file under the name
-    save_file(tensors, part, metadata)
-    os.replace(part, path)
-    return path
+    path = _path(name)
+    # One entry: the library writes several in an order that changes from run to run.
+    content = save(tensors, {"format": _FORMAT})
+    try:
+        replaced = not (path.is_file() and path.read_bytes() == content)
+        if replaced:
+            with written_whole(path) as file:
+                file.write(content)
+    except OSError as error:
+        raise ValueError(
+            f"Save Reference: '{name}' cannot be written; {write_trouble(error, path)}"
+        ) from error
+    _saved.saved(path, replaced)
+    return replaced
+
+
+def file_state(name: str) -> str:
+    """A text that changes when the file of this name does."""
+    return str(_stamp(_path(name))) if _is_plain(name) else ""
+
+
+def saved_state(name: str) -> str:
+    """The same text again and again while the file of this name is as Save Reference left it.
+
+    The host keeps a node's result as long as this does not change: a file that was removed, or
+    replaced by another program or another asset, is then written again instead of reported as
+    saved.
+    """
+    return _saved.state(_path(name)) if _is_plain(name) else uuid4().hex
+
+
+class _SavedFiles:
+    """What this process wrote: for each path its stamp (time and size), a token, and whether the
+    file is ours."""
+
+    def __init__(self) -> None:
+        self._known: dict[Path, tuple[tuple[int, int] | None, str, bool]] = {}
+
+    def state(self, path: Path) -> str:
+        """The token of the file as it is now: the known one, or a new one if it changed.
+
+        It is made before a missing file is written, so that the run that writes it and the next
+        one, which finds it, have the same.
+        """
+        stamp = _stamp(path)
+        if path not in self._known or self._known[path][0] != stamp:
+            self._known[path] = (stamp, uuid4().hex, False)
+        return self._known[path][1]
+
+    def saved(self, path: Path, replaced: bool) -> None:
+        """The file is as a run wanted it, and was replaced for that or not.
+
+        What the host keeps of an earlier run of ours belongs to the content before, so that a
+        replaced file gets a new token.
+        """
+        _, token, ours = self._known.get(path, (None, "", False))
+        fresh = not token or (replaced and ours)
+        self._known[path] = (_stamp(path), uuid4().hex if fresh else token, True)
+
+
+_saved = _SavedFiles()
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size
+
+
+def _path(name: str) -> Path:
+    return Path(folder_paths.get_folder_paths(FOLDER)[0], REFERENCES, name + _SUFFIX)
 
 
 def load_reference(name: str) -> Reference:
@@ -89,6 +150,8 @@ def load_reference(name: str) -> Reference:
             metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}
     except (SafetensorError, OSError) as error:
+        if trouble := read_trouble(path):
+            raise ValueError(f"{where} cannot be read; {trouble}") from error
         raise ValueError(
             f"{where} cannot be read ({error}); the file is damaged: save the reference again"
         ) from error
@@ -106,5 +169,5 @@ def load_reference(name: str) -> Reference:
     return Reference(**tensors)
 
 
-def _is_plain(name: str) -> bool:
-    return bool(re.fullmatch(r"[\w\-][\w\-. ]*", name))
+def _is_plain(name: object) -> bool:
+    return isinstance(name, str) and bool(re.fullmatch(r"[\w\-][\w\-. ]*", name))
