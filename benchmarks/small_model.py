@@ -1,6 +1,7 @@
 """What the bundled small model shows of pose lock, consistency and the approximations.
 
-    python benchmarks/run.py small_model [--count 16] [--steps 20] [--sections pose,approximations]
+    python benchmarks/run.py small_model [--count 16] [--steps 20]
+        [--sections pose,photo,approximations]
 
 Everything goes through the host, as a user's graph does; assets are held out from training.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,16 +24,19 @@ from refany3d_core.asset.views import render_reference_views
 from refany3d_core.host.conditioning import with_references
 from refany3d_core.host.demo_models import load_demo_models
 from refany3d_core.host.latents import empty_joint_latent, encode_references, split_joint_latent
-from refany3d_core.host.locked_latent import locked_joint_latent
+from refany3d_core.host.locked_latent import locked_joint_latent, placed_joint_latent
 from refany3d_core.host.patch import patch_model
 from refany3d_core.host.sampling import PUBLISHED_SCHEDULE, sample_joint, sigmas
 from refany3d_core.method.approximation import Approximation
 from refany3d_core.pointmap.consistency import SurfaceColors, check_consistency
+from refany3d_core.pointmap.paste import paste_back
+from refany3d_core.pointmap.placement import place
 from refany3d_core.pointmap.posed_view import orbit_camera, render_pose
 from refany3d_core.training.fidelity import image_subject, iou, measure
 from refany3d_core.training.world.assets import make_assets
 from refany3d_core.training.world.mesh import asset_glb
-from refany3d_core.training.world.scenes import random_scenes
+from refany3d_core.training.world.scenes import Camera as SceneCamera
+from refany3d_core.training.world.scenes import SceneTable, background, random_scenes
 
 SIZE, VIEWS, FOV = 96, 4, 45.0
 TRAINED = Approximation(isolated_references=True)
@@ -59,6 +63,14 @@ class Subject:
     azimuth: float
     pitch: float
     distance: float
+    scene: SceneTable
+
+    def photo(self) -> np.ndarray:
+        """The scene without the asset, float32 [SIZE, SIZE, 3] in 0..1."""
+        still = replace(self.scene, roll=0 * self.scene.roll, shift=0 * self.scene.shift)
+        half = torch.from_numpy(self.asset.extent * self.asset.scale / 2)[None].float()
+        pixels = background(still, half, SceneCamera(still, SIZE, "cpu"))
+        return pixels.reshape(SIZE, SIZE, 3).float().numpy()
 
 
 class Small:
@@ -93,7 +105,14 @@ def subjects(count: int) -> list[Subject]:
         asset = load_bytes(asset_glb(table, i), "glb")
         angles = math.degrees(scenes.azimuth[i]), math.degrees(scenes.pitch[i])
         found.append(
-            Subject(asset, SurfaceColors(asset), prompts[i], *angles, float(scenes.distance[i]))
+            Subject(
+                asset,
+                SurfaceColors(asset),
+                prompts[i],
+                *angles,
+                float(scenes.distance[i]),
+                scenes[i : i + 1],
+            )
         )
     return found
 
@@ -135,6 +154,41 @@ def pose_and_consistency(small: Small, things: list[Subject]) -> None:
     print(f"right above wrong: {sum(ranked)} of {len(ranked)} pairs")
 
 
+def photos(small: Small, things: list[Subject]) -> None:
+    """Place in Photo beside Lock Pose, with floor and ceiling; the photo is the empty scene."""
+    rows: dict[str, list[dict]] = {}
+    same = 0
+    for i, thing in enumerate(things):
+        reference, photo = small.reference(thing.asset), thing.photo()
+        camera = orbit_camera(
+            thing.azimuth, thing.pitch, thing.distance, 0.0, (0.0, 0.0), FOV, SIZE, SIZE
+        )
+        placed = place(thing.asset, camera, (SIZE, SIZE), 20.0, grow=10, feather=6)
+        asked = placed.visible
+        source, point_map = (torch.from_numpy(x)[None] for x in (photo, placed.point_map))
+        start = torch.from_numpy(placed.over(photo))[None]
+        mask = torch.from_numpy(placed.paste.mask)
+        latent = placed_joint_latent("", small.vae, start, mask, point_map, 1.0)
+        image, found = small.make(reference, thing.prompt, i, latent)
+        pasted, changed = paste_back(source, torch.from_numpy(image)[None], placed.paste)
+        before, after = ((x[0].numpy() * 255).round().astype("u1") for x in (source, pasted))
+        same += np.array_equal(before[changed == 0], after[changed == 0])
+        lock = locked_joint_latent("", small.vae, point_map, 1.0)
+        made = {
+            "Place in Photo": (pasted[0].numpy(), found),
+            "Lock Pose": small.make(reference, thing.prompt, i, lock),
+            "floor: the photo alone": (photo, placed.point_map),
+            "ceiling: the mesh's colours on the photo": (start[0].numpy(), placed.point_map),
+        }
+        for name, (picture, points) in made.items():
+            row = measure(picture, points, thing.asset, thing.surface, FOV)
+            row["asked_iou"] = iou(image_subject(picture, asked), asked)
+            rows.setdefault(name, []).append(row)
+    for name, found in rows.items():
+        show(name, found)
+    print(f"outside of the margin the photo's bytes: {same} of {len(things)}")
+
+
 def approximations(small: Small, things: list[Subject]) -> None:
     for name, approximation in APPROXIMATIONS.items():
         rows, start = [], time.monotonic()
@@ -150,12 +204,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=16, help="held-out assets")
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--sections", default="pose,approximations")
+    parser.add_argument("--sections", default="pose,photo,approximations")
     options = parser.parse_args()
     things, small = subjects(options.count), Small(options.steps)
     with torch.inference_mode():
         if "pose" in options.sections:
             pose_and_consistency(small, things)
+        if "photo" in options.sections:
+            photos(small, things)
         if "approximations" in options.sections:
             approximations(small, things)
 
