@@ -8,6 +8,7 @@ from .camera import CameraFromPointMap
 from .camera_path import LockCameraPath, SaveCameraPath
 from .consistency import CheckConsistency
 from .demo_models import LoadDemoModels
+from .example_photo import ExamplePhoto
 from .latents import DecodePointMap, JoinLatent, SplitLatent
 from .load_adapters import LoadAdapters
 from .lock_pose import LockPose
@@ -39,6 +40,7 @@ class RefAny3DExtension(ComfyExtension):
             JoinLatent,
             DecodePointMap,
             LockPose,
+            ExamplePhoto,
             PlaceInPhoto,
             PasteBack,
             LockCameraPath,

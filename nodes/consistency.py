@@ -70,6 +70,12 @@ class CheckConsistency(io.ComfyNode):
                     display_name="report",
                     tooltip="Scores of every picture as JSON, and why there is no camera.",
                 ),
+                io.String.Output(
+                    "weights",
+                    display_name="weights",
+                    tooltip="Every picture's score against the best one's, 0 to 1. Of reference "
+                    "views that were edited: for view_weights of RefAny3D Sampler.",
+                ),
             ],
         )
 
@@ -121,4 +127,11 @@ class CheckConsistency(io.ComfyNode):
             point_map[best : best + 1],
             best,
             json.dumps(report, indent=1),
+            relative_weights([check.score for check in checks]),
         )
+
+
+def relative_weights(scores: list[float]) -> str:
+    """Scores as parts of the best one, separated by commas; 1 each when the best is 0."""
+    best = max(scores)
+    return ", ".join(f"{score / best if best > 0 else 1.0:.3f}" for score in scores)

@@ -125,6 +125,8 @@ def test_node_picks_the_best_of_a_batch(check, variants):
     report = json.loads(out["report"])
     assert out["best_index"] == 2 and out["score"] == pytest.approx(report[2]["score"], abs=1e-3)
     assert report[1]["score"] == 0 and "white" in report[1]["no_camera"]
+    weights = [float(weight) for weight in out["weights"].split(",")]
+    assert weights == pytest.approx([r["score"] / out["score"] for r in report], abs=1e-3)
     assert out["heat_map"].shape == out["overlay"].shape == (3, SIZE, SIZE, 3)
     torch.testing.assert_close(out["best_image"][0], torch.from_numpy(good))
     torch.testing.assert_close(out["best_point_map"][0], torch.from_numpy(good_map).float())

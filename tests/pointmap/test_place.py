@@ -305,3 +305,13 @@ def test_every_socket_is_taken_and_explained(pack, name):
     takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     assert takes_all or {i.id for i in schema.inputs} <= set(parameters)
     assert all(i.tooltip for i in [*schema.inputs, *schema.outputs])
+
+
+def test_example_photos_load(pack):
+    node = pack.nodes["RefAny3D_ExamplePhoto"]
+    for name in node.define_schema().inputs[0].options:
+        (image,) = node.execute(photo=name).result
+        assert image.shape[0] == 1 and image.shape[3] == 3 and 0.05 < image.std() < 0.5
+    for name in ("../README.md", "none.jpg"):
+        with pytest.raises(ValueError, match="Load Example Photo: photo .* is missing from"):
+            node.execute(photo=name)
