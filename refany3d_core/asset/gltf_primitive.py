@@ -10,6 +10,7 @@ from .limits import LimitError
 from .material import CLAMP, MIRROR, NO_MATERIAL, OPAQUE, REPEAT, UNCOLOURED, Material, Texture
 from .model import Part
 from .pictures import GLTF_FORMATS, Pictures
+from .polygons import fan, strip
 
 _WRAP = {33071: CLAMP, 33648: MIRROR, 10497: REPEAT}
 _TRIANGLES, _STRIP, _FAN = 4, 5, 6
@@ -279,13 +280,7 @@ def _influences(read: _Read) -> tuple[np.ndarray, np.ndarray] | None:
 def _triangles(indices: np.ndarray, mode: int) -> np.ndarray:
     if mode == _TRIANGLES:
         return indices[: len(indices) // 3 * 3].reshape(-1, 3)
-    if len(indices) < 3:
-        return np.zeros((0, 3), np.int64)
-    if mode == _FAN:
-        return np.stack([np.full(len(indices) - 2, indices[0]), indices[1:-1], indices[2:]], axis=1)
-    strip = np.stack([indices[:-2], indices[1:-1], indices[2:]], axis=1)
-    strip[1::2] = strip[1::2, [1, 0, 2]]
-    return strip
+    return fan(indices[None])[0] if mode == _FAN else strip(indices)
 
 
 def _transformed(uv: np.ndarray, transform: dict) -> np.ndarray:

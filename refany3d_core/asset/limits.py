@@ -8,8 +8,8 @@ from pathlib import Path
 
 MAX_FILE_BYTES = 4 << 30
 """Largest file that is read."""
-MAX_TRIMESH_BYTES = 1 << 30
-"""Largest file for trimesh's readers, which take several times its size in memory."""
+MAX_TEXT_BYTES = 1 << 30
+"""Largest file of a format other than glTF, whose readers take several times its size in memory."""
 MAX_UNPACKED_BYTES = 2 << 30
 """Largest content of an archive such as 3MF."""
 

@@ -9,12 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
+from .collada import without_skins
 from .from_trimesh import parts_from_trimesh
 from .gltf import load_gltf
 from .gltf_file import GltfFile, guarded
-from .limits import MAX_TRIMESH_BYTES, LimitError, check_archive, check_file_size
+from .limits import MAX_TEXT_BYTES, LimitError, check_archive, check_file_size
 from .model import Asset, Moment, Part
+from .off import load_off
+from .ply import load_ply
 from .resolver import FolderResolver
+from .threemf import load_3mf
 
 logger = logging.getLogger(__name__)
 
@@ -27,8 +31,8 @@ def readable_formats() -> tuple[str, ...]:
     return tuple(kind for kind in FORMATS if kind not in _NEEDS or find_spec(_NEEDS[kind]))
 
 
-_NEEDS = {"dae": "collada", "3mf": "lxml"}
-_PACKAGES = {"collada": "pycollada", "lxml": "lxml"}
+_NEEDS = {"dae": "collada"}
+_PACKAGES = {"collada": "pycollada"}
 AUTO, Y_UP, Z_UP = "auto", "y", "z"
 _SPLAT_FORMATS = ("splat", "ksplat", "spz")
 SPLAT = (
@@ -89,7 +93,7 @@ def load_bytes(
         elif moment is not None:
             raise ValueError(f"animations of {kind.upper()} files are not read; convert it to GLB")
         else:
-            parts, warnings = _trimesh_parts(data, kind, folder)
+            parts, warnings = _guarded_parts(data, kind, folder)
         if up_axis == Z_UP or (up_axis == AUTO and kind == "dae" and b"<up_axis>Z_UP" in data):
             parts = [_z_to_y(part) for part in parts]
         return Asset(parts, warnings)
@@ -103,8 +107,13 @@ def _is_splat_ply(data: bytes) -> bool:
     """Whether a PLY's header names what the gaussians of 3D Gaussian Splatting have, and no
     faces."""
     header = data[:8192].partition(b"end_header")[0]
-    names = (b" f_dc_0", b" scale_0", b" rot_0", b" opacity")
-    return data[:3] == b"ply" and all(name in header for name in names) and b" face " not in header
+    plain = (b" f_dc_0", b" scale_0", b" rot_0", b" opacity")
+    packed = (b" packed_position", b" packed_rotation", b" packed_scale")
+    return (
+        data[:3] == b"ply"
+        and b" face " not in header
+        and any(all(name in header for name in names) for names in (plain, packed))
+    )
 
 
 def _named(name: str, sentence: str) -> str:
@@ -117,37 +126,48 @@ def _gltf_parts(
     return load_gltf(GltfFile(data, folder), moment)
 
 
-def _trimesh_parts(data: bytes, kind: str, folder: Path | None) -> tuple[list[Part], list[str]]:
+def _parts_of(data: bytes, kind: str, folder: Path | None) -> tuple[list[Part], list[str]]:
+    """Formats other than glTF."""
+    if len(data) > MAX_TEXT_BYTES:
+        raise LimitError(
+            f"it has {len(data) / 2**30:.1f} GiB, the limit for {kind.upper()} is "
+            f"{MAX_TEXT_BYTES >> 30} GiB; decimate it, or convert it to GLB"
+        )
+    files = FolderResolver(folder, texts=1 if kind == "obj" else 0)
+    warnings: list[str] = []
+    if kind == "ply":
+        parts = load_ply(data, files.texture)
+    elif kind == "off":
+        parts = load_off(data)
+    elif kind == "3mf":
+        check_archive(data, "the 3MF")
+        parts, warnings = load_3mf(data, files.decode)
+    else:
+        parts, warnings = _trimesh_parts(data, kind, files)
+    return parts, warnings + files.warnings()
+
+
+def _trimesh_parts(data: bytes, kind: str, files: FolderResolver) -> tuple[list[Part], list[str]]:
     import trimesh
 
-    if len(data) > MAX_TRIMESH_BYTES:
-        raise ValueError(
-            f"it has {len(data) / 2**30:.1f} GiB, the limit for {kind.upper()} is "
-            f"{MAX_TRIMESH_BYTES >> 30} GiB; decimate it, or convert it to GLB"
-        )
     module = _NEEDS.get(kind)
     if module and find_spec(module) is None:
         raise ValueError(
             f"{kind.upper()} files need the package {_PACKAGES[module]}: run "
             f"`pip install {_PACKAGES[module]}` in ComfyUI's Python, or convert the mesh to GLB"
         )
-    if kind == "3mf":
-        check_archive(data, "the 3MF")
-    if kind in ("dae", "3mf") and re.search(rb"<!(DOCTYPE|ENTITY)", data):
-        raise ValueError("it declares XML entities, which are refused; export it again")
     warnings = []
     if kind == "obj" and re.search(rb"^\s*(l|p)\s", data, re.MULTILINE):
         warnings.append("points and lines are not drawn, only triangles")
-    if kind == "3mf" and b"3D/Textures" in data:
-        warnings.append("textures of a 3MF are not read; convert it to GLB to keep them")
-    resolver = FolderResolver(folder, texts=1 if kind == "obj" else 0)
+    if kind == "dae":
+        data, warnings = without_skins(data)
     try:
         # trimesh's own readers raise whatever their parsers meet
         scene = trimesh.load(
-            io.BytesIO(data), file_type=kind, resolver=resolver, force="scene", process=False
+            io.BytesIO(data), file_type=kind, resolver=files, force="scene", process=False
         )
     except Exception as error:
-        resolver.raise_refusals()
+        files.raise_refusals()
         logger.debug("trimesh cannot read this %s", kind, exc_info=True)
         text = str(error) or type(error).__name__
         if isinstance(error, MemoryError):
@@ -155,13 +175,16 @@ def _trimesh_parts(data: bytes, kind: str, folder: Path | None) -> tuple[list[Pa
         raise ValueError(
             f"it is not a readable {kind.upper()} file ({text[:200]}); copy or export it again"
         ) from error
-    resolver.raise_refusals()
-    warnings += resolver.warnings()
-    try:
-        parts, more = parts_from_trimesh(scene, resolver.picture_of)
-    except (IndexError, TypeError, AttributeError, KeyError) as error:
-        raise ValueError(f"it is a damaged {kind.upper()} file ({error})") from error
+    files.raise_refusals()
+    parts, more = parts_from_trimesh(scene, files.picture_of)
     return parts, warnings + more
+
+
+def _guarded_parts(data: bytes, kind: str, folder: Path | None) -> tuple[list[Part], list[str]]:
+    try:
+        return _parts_of(data, kind, folder)
+    except (IndexError, TypeError, AttributeError, KeyError, OverflowError) as error:
+        raise ValueError(f"it is a damaged {kind.upper()} file ({error})") from error
 
 
 def _z_to_y(part: Part) -> Part:

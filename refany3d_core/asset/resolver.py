@@ -29,24 +29,55 @@ class FolderResolver:
         self._texts = texts
         self._decoder = Pictures()
         self._pictures: list[np.ndarray] = []
-        self._by_path: dict[Path, bytes] = {}
+        self._by_path: dict[Path, int] = {}
         self._missing: list[str] = []
         self._too_large: list[LimitError] = []
 
     def get(self, name: str) -> bytes:
         """Content of a text file, or the stand-in of a texture. Raises ValueError."""
-        name = _without_options(str(name).strip())
         self._texts, is_text = self._texts - 1, self._texts > 0
+        if not is_text:
+            return _stand_in(self._picture(name))
         try:
-            if self._folder is None:
-                raise ValueError(f"the file {name[:80]!r} cannot come with a stream; use GLB")
-            path = beside(self._folder, name)
-            check_file_size(path)
-            if is_text:
-                return path.read_bytes()
+            return self._path(name).read_bytes()
+        except (ValueError, OSError) as error:
+            self._missing.append(str(error))
+            raise
+
+    __getitem__ = get
+
+    def texture(self, name: str) -> np.ndarray | None:
+        """A texture uint8 [H, W, 4] by its name, or None, with a warning.
+
+        Raises:
+            LimitError: too large.
+        """
+        try:
+            return self._pictures[self._picture(name)]
+        except LimitError:
+            raise
+        except (ValueError, OSError):
+            return None
+
+    def decode(self, data: bytes, what: str) -> np.ndarray:
+        """A texture that comes from inside of the file, see `Pictures.decode`."""
+        return self._decoder.decode(data, what)
+
+    def _path(self, name: str) -> Path:
+        name = _without_options(str(name).strip())
+        if self._folder is None:
+            raise ValueError(f"the file {name[:80]!r} cannot come with a stream; use GLB")
+        path = beside(self._folder, name)
+        check_file_size(path)
+        return path
+
+    def _picture(self, name: str) -> int:
+        """A texture's index in `_pictures`."""
+        try:
+            path = self._path(name)
             if path not in self._by_path:
                 pixels = self._decoder.decode(path.read_bytes(), f"the texture {path.name}")
-                self._by_path[path] = _stand_in(len(self._pictures))
+                self._by_path[path] = len(self._pictures)
                 self._pictures.append(pixels)
             return self._by_path[path]
         except LimitError as error:
@@ -55,8 +86,6 @@ class FolderResolver:
         except (ValueError, OSError) as error:
             self._missing.append(str(error))
             raise
-
-    __getitem__ = get
 
     def picture_of(self, image) -> np.ndarray | None:
         """The texture uint8 [H, W, 4] that a stand-in, as trimesh opened it, stands for."""

@@ -119,11 +119,12 @@ def instancing(gltf: Gltf, mirrored: bool = False) -> None:
     colors = np.concatenate([vertices + 0.5, np.ones((8, 1))], axis=1)
     mesh = gltf.mesh(vertices, faces, gltf.material(), COLOR_0=gltf.array(colors))
     turns = np.stack([np.sin(np.arange(5) / 3), np.zeros(5), np.zeros(5), np.cos(np.arange(5) / 3)])
+    where = np.stack([np.arange(5) * 1.2, np.arange(5) ** 2 / 5, -np.arange(5)], axis=1)
     attributes = {
-        "TRANSLATION": gltf.array(np.stack([np.arange(5) * 1.2, np.arange(5) ** 2 / 5, -np.arange(5)], 1)),
+        "TRANSLATION": gltf.array(where),
         "ROTATION": gltf.array(turns.T),
         "SCALE": gltf.array(np.stack([1 + np.arange(5) / 4, np.ones(5), np.ones(5)], axis=1)),
-    }  # fmt: skip
+    }
     gltf.node(
         mesh=mesh,
         scale=[-1 if mirrored else 1, 1, 1],

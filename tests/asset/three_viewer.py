@@ -13,6 +13,7 @@ import threading
 from pathlib import Path
 
 import numpy as np
+
 from page import Page
 
 VERSION = "0.187.0"
