@@ -8,6 +8,7 @@ from .camera import CameraFromPointMap
 from .camera_path import LockCameraPath, SaveCameraPath
 from .consistency import CheckConsistency
 from .demo_models import LoadDemoModels
+from .estimate_pose import EstimatePose
 from .example_photo import ExamplePhoto
 from .latents import DecodePointMap, JoinLatent, SplitLatent
 from .load_adapters import LoadAdapters
@@ -19,6 +20,7 @@ from .reference_files import LoadReference, SaveReference
 from .references import ChooseViews, EncodeReferences
 from .render_views import RenderViews
 from .sampler import Sampler
+from .save_triplet import SaveTriplet
 
 
 class RefAny3DExtension(ComfyExtension):
@@ -46,6 +48,8 @@ class RefAny3DExtension(ComfyExtension):
             LockCameraPath,
             SaveCameraPath,
             CameraFromPointMap,
+            EstimatePose,
+            SaveTriplet,
             CheckConsistency,
             PointCloud,
             SaveReference,

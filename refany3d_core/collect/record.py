@@ -18,10 +18,11 @@ import json
 import os
 import re
 import shutil
-import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 
@@ -29,6 +30,7 @@ from ..asset.cameras import Camera
 from ..asset.model import Asset
 from ..asset.render import render
 from ..asset.views import render_reference_views
+from ..files import written_whole
 
 INDEX = "meta_data.json"
 VIEWS = 8
@@ -43,7 +45,8 @@ FILES = {
 }
 """What the index names, and its file in the record's folder."""
 CAMERA = "camera.json"
-_PARTIAL = ".partial-"
+_PARTIAL = ".partial"
+_LEFT_OVER_SECONDS = 3600
 _FRAME_RATE = 10
 OUTLINE_ERROR = 0.03
 """By which the outlines of mask and render may differ, as a part of the picture's longer side."""
@@ -120,11 +123,11 @@ def write_record(
     folder = dataset / (name or _name(item, [*pictures.values(), *orbits.values()], caption))
     if folder.exists():
         return folder
-    dataset.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=dataset))
+    _remove_left_overs(dataset)
+    partial = dataset / f".{uuid4().hex}{_PARTIAL}"
     try:
+        partial.mkdir(parents=True)
         _write_files(partial, pictures, orbits, texts)
-        partial.chmod(0o755)  # mkdtemp's are the owner's alone
         try:
             partial.rename(folder)
         except OSError:
@@ -133,6 +136,16 @@ def write_record(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder
+
+
+def _remove_left_overs(dataset: Path) -> None:
+    """Folders of writers that were killed."""
+    for folder in dataset.glob(f".*{_PARTIAL}"):
+        try:
+            if time.time() - folder.stat().st_mtime > _LEFT_OVER_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)
+        except OSError:  # another process was quicker
+            continue
 
 
 def _write_files(
@@ -168,15 +181,8 @@ def write_index(dataset: Path) -> int:
         folders = _record_folders(dataset)
         entries = [{key: f"{name}/{file}" for key, file in FILES.items()} for name in folders]
         entries = [entry for entry in _entries(index) if not _ours(entry)] + entries
-        handle, partial = tempfile.mkstemp(prefix=_PARTIAL, dir=dataset)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                json.dump(entries, stream, ensure_ascii=False, indent=1)
-            os.chmod(partial, 0o644)
-            os.replace(partial, index)
-        except BaseException:
-            Path(partial).unlink(missing_ok=True)
-            raise
+        with written_whole(index) as file:
+            file.write(json.dumps(entries, ensure_ascii=False, indent=1).encode())
         if _record_folders(dataset) == folders:
             return len(entries)
 

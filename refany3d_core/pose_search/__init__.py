@@ -1,5 +1,6 @@
 """The camera of a picture of a known asset."""
 
-from .search import PoseEstimate, estimate_pose
+from .overlay import overlay
+from .search import PoseEstimate, estimate_pose, refusal
 
-__all__ = ["PoseEstimate", "estimate_pose"]
+__all__ = ["PoseEstimate", "estimate_pose", "overlay", "refusal"]

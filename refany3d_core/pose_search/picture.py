@@ -14,6 +14,8 @@ from ..pointmap.pnp import Pose
 
 MARGIN = 1.7
 """Side of the crop by the longest side of the mask: room for what may be hidden."""
+ONE_COLOR = 4 / 255
+"""A picture whose colours differ by less shows nothing."""
 MIN_SIDE = 16
 """Longest side of the mask, in pixels, that a pose needs at least."""
 MIN_AREA = 0.0005
@@ -116,6 +118,8 @@ class Picture:
         Raises:
             ValueError: the mask says nothing, or image and mask differ in size.
         """
+        if np.isfinite(mask).all() and not (mask > 0.5).any():
+            raise ValueError("the mask is empty: nothing is selected; select the object")
         if image.shape[:2] != mask.shape:
             raise ValueError(
                 f"the image is {image.shape[1]} x {image.shape[0]}, the mask "
@@ -125,8 +129,8 @@ class Picture:
             raise ValueError("the image or the mask holds NaN or infinite values; replace them")
         self.height, self.width = mask.shape
         inside = mask > 0.5
-        if not inside.any():
-            raise ValueError("the mask is empty: nothing is selected; select the object")
+        if np.ptp(image, axis=(0, 1)).max() < ONE_COLOR:
+            raise ValueError("the picture is of one colour: there is no object in it")
         if inside.all():
             raise ValueError(
                 "the mask covers the whole picture; select the object alone (white is the object)"

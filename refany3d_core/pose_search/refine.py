@@ -17,6 +17,8 @@ OUTLINE_WEIGHT = 60.0
 COLOR_WEIGHT = 60.0
 """Effective number of independent colours."""
 COLOR_SIGMA = 0.06
+LENS_WEIGHT = 12.0
+"""Of the lens's guess against the outline's pixels."""
 TURN_STEP = 0.35
 """Radians that one step turns at most."""
 
@@ -188,8 +190,8 @@ def _system(
         # pixels of outline error 1 weigh 1: both terms are in units of their own error
         for k in range(3):
             add(points, slope[..., k], residual[:, k], weight)
-    gradient[6] += np.log(pose.focal / focal_guess) / focal_sigma**2 * 0.5
-    hessian[6, 6] += 0.5 / focal_sigma**2
+    gradient[6] += np.log(pose.focal / focal_guess) / focal_sigma**2 * LENS_WEIGHT
+    hessian[6, 6] += LENS_WEIGHT / focal_sigma**2
     return gradient, hessian
 
 

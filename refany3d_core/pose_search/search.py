@@ -16,7 +16,11 @@ from .refine import Fit, refine
 PITCHES = (-20.0, 0.0, 20.0, 40.0, 60.0)
 AZIMUTH_STEP = 18.0
 ROLLS = (-12.0, 0.0, 12.0)
+STAGES = ((14, 64, 5), (8, 96, 8), (4, 144, 8))
+"""Of the refinement: how many poses, at how many pixels, by how many steps at most."""
 UNKNOWN_FOV = 38.0
+MIN_IOU, MAX_AMBIGUITY = 0.85, 0.5
+"""What counts as refused."""
 GUESS_SIGMA, UNKNOWN_SIGMA = 0.12, 0.35
 
 
@@ -37,6 +41,36 @@ class PoseEstimate:
     ambiguity: float
     colour_correlation: float
     hidden: float
+
+    @property
+    def refusal(self) -> str:
+        """Why the camera is not to be trusted; empty when it is."""
+        return refusal(self.iou, self.ambiguity)
+
+    def describe(self) -> str:
+        """What was found, for a person."""
+        verdict = f"not to be trusted: {self.refusal}" if self.refusal else "accepted"
+        distance = float(np.linalg.norm(self.camera.eye))
+        hidden = f", {self.hidden:.0%} of it hidden" if self.hidden > 0.01 else ""
+        return (
+            f"Pose {verdict}. Field of view {self.camera.fov:.1f} degrees, {distance:.2f} from the "
+            f"object's middle (its longest side is 2){hidden}. Silhouettes agree by {self.iou:.3f} "
+            f"(IoU), colours by {self.colour_correlation:.2f} (correlation), ambiguity "
+            f"{self.ambiguity:.2f}."
+        )
+
+
+def refusal(iou: float, ambiguity: float) -> str:
+    """Why a fit with these scores counts as refused; empty when it does not."""
+    reasons = []
+    if iou < MIN_IOU:
+        reasons.append(f"the mesh's silhouette misses the mask (iou {iou:.2f}, under {MIN_IOU})")
+    if ambiguity > MAX_AMBIGUITY:
+        reasons.append(
+            f"other views fit as well, or the mesh does not belong (ambiguity {ambiguity:.2f}, "
+            f"above {MAX_AMBIGUITY})"
+        )
+    return "; ".join(reasons)
 
 
 def estimate_pose(
@@ -77,23 +111,26 @@ def search(
 ) -> tuple[list[Fit], Picture]:
     """The poses that `estimate_pose` chooses from, best first, and the picture that they lie on."""
     report = progress or (lambda done, total: None)
-    report(0, 4)
+    total = 2 + sum(count for count, _, _ in STAGES)
+    report(0, total)
     picture = Picture(image, mask)
     sigma = GUESS_SIGMA if fov > 0 else UNKNOWN_SIGMA
     focal = picture.focal(fov or UNKNOWN_FOV)
     distance = 2 * focal / picture.extent
     templates = make_templates(asset, distance, viewpoints(PITCHES, AZIMUTH_STEP), ROLLS)
-    starts = apart(place(picture, templates, focal, 1.0), 14)
-    report(1, 4)
-    fits = [refine(asset, picture, s.pose, 64, 5, focal, sigma) for s in starts]
-    report(2, 4)
-    fits = distinct(fits, 8)
-    fits = [refine(asset, picture, f.pose, 96, 8, focal, sigma) for f in fits]
-    report(3, 4)
-    few = distinct(fits, 4)
-    fits = [refine(asset, picture, f.pose, 144, 8, focal, sigma) for f in few]
-    report(4, 4)
-    return sorted(fits, key=lambda f: f.cost), picture
+    report(1, total)
+    poses = [start.pose for start in apart(place(picture, templates, focal, 1.0), STAGES[0][0])]
+    done, fits = 2, []
+    for count, size, steps in STAGES:
+        fits = []
+        for pose in poses[:count]:
+            report(done, total)
+            fits.append(refine(asset, picture, pose, size, steps, focal, sigma))
+            done += 1
+        fits = distinct(fits)
+        poses = [fit.pose for fit in fits]
+    report(total, total)
+    return fits, picture
 
 
 def apart(starts: list[Start], count: int, degrees: float = 16.0) -> list[Start]:
@@ -107,13 +144,13 @@ def apart(starts: list[Start], count: int, degrees: float = 16.0) -> list[Start]
     return out
 
 
-def distinct(fits: list[Fit], count: int, degrees: float = 8.0) -> list[Fit]:
-    """The best fits that did not run into one another."""
+def distinct(fits: list[Fit], degrees: float = 8.0) -> list[Fit]:
+    """The fits that did not run into one another, best first."""
     out: list[Fit] = []
     for fit in sorted(fits, key=lambda f: f.cost):
         if all(turn(fit, kept) > degrees for kept in out):
             out.append(fit)
-    return out[:count]
+    return out
 
 
 def turn(a: Fit, b: Fit) -> float:

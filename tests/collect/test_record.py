@@ -1,6 +1,7 @@
 """Records in the published layout: read back by the trainer's reader, exact, whole or not there."""
 
 import json
+import os
 import threading
 from pathlib import Path
 
@@ -104,7 +105,16 @@ def test_writers_at_once_lose_no_entry(tmp_path, triplet):
     for thread in threads:
         thread.join()
     assert len(json.loads((tmp_path / INDEX).read_text())) == 6
-    assert not [*tmp_path.glob(".partial-*")]
+    assert not [*tmp_path.glob(".*")]
+
+
+def test_what_a_killed_writer_left_is_no_record_and_goes(tmp_path, triplet):
+    left = tmp_path / ".deadbeef.partial"
+    left.mkdir()
+    (left / FILES["json"]).write_text("{}")
+    os.utime(left, (0, 0))
+    write_record(tmp_path, **triplet)
+    assert write_index(tmp_path) == 1 and not left.exists()
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,9 @@ def test_a_clean_picture_gives_its_camera(spot, fov):
 
 
 def test_a_mask_that_carries_no_pose_is_refused(spot):
-    image = np.full((64, 64, 3), 0.5)
+    image = np.random.default_rng(0).random((64, 64, 3))
+    with pytest.raises(ValueError, match="of one colour"):
+        estimate_pose(spot, np.full((64, 64, 3), 0.5), np.tri(64))
     for mask, message in (
         (np.zeros((64, 64)), "mask is empty"),
         (np.ones((64, 64)), "covers the whole picture"),
