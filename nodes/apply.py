@@ -6,7 +6,7 @@ from ..refany3d_core.host.conditioning import with_references
 from ..refany3d_core.host.latents import check_size, empty_joint_latent
 from ..refany3d_core.host.patch import patch_model
 from ..refany3d_core.method.components import Components
-from .sockets import CATEGORY, method_inputs, size_inputs, validate_size
+from .sockets import CATEGORY, method_inputs, size_inputs, titled, validate_size
 from .speed import approximation, speed_inputs
 
 _ABLATIONS = {
@@ -103,8 +103,11 @@ class Apply(io.ComfyNode):
             text_agnostic=not point_map_sees_text,
             point_maps=not no_point_map,
         )
-        patched = patch_model(model, adapters, components, approximation(**speed))
-        positive, negative = with_references(positive, reference)
+        with titled("Apply RefAny3D"):
+            patched = patch_model(
+                model, adapters, components, approximation(**speed), (width, height)
+            )
+            positive, negative = with_references(positive, reference)
         return io.NodeOutput(
             patched, positive, negative, empty_joint_latent(width, height, batch_size)
         )

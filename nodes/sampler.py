@@ -5,6 +5,7 @@ from comfy_api.latest import io
 
 from ..refany3d_core.host.conditioning import with_references
 from ..refany3d_core.host.latents import (
+    as_joint_latent,
     check_size,
     empty_joint_latent,
     joint_size,
@@ -13,7 +14,14 @@ from ..refany3d_core.host.latents import (
 from ..refany3d_core.host.patch import patch_model
 from ..refany3d_core.host.sampling import PUBLISHED_SCHEDULE, sample_joint, schedulers, sigmas
 from ..refany3d_core.method.guidance import IMAGE_GUIDANCE
-from .sockets import CATEGORY, method_inputs, panel_outputs, size_inputs, validate_size
+from .sockets import (
+    CATEGORY,
+    method_inputs,
+    panel_outputs,
+    size_inputs,
+    titled,
+    validate_size,
+)
 from .speed import approximation, speed_inputs
 
 
@@ -66,7 +74,8 @@ class Sampler(io.ComfyNode):
                     "latent",
                     optional=True,
                     tooltip="Joint latent of Lock Pose, Place in Photo or Join Joint Latent: its "
-                    "size replaces width and height, and what its masks hold stays.",
+                    "size replaces width and height, and what its masks hold stays. A noise mask "
+                    "of the image's size holds for the image alone.",
                 ),
                 io.Float.Input(
                     "denoise",
@@ -111,14 +120,18 @@ class Sampler(io.ComfyNode):
                 "'latent' is not connected; connect Place in Photo or Join Joint Latent, or set "
                 "denoise to 1"
             )
-        if latent is not None:
-            width, height = joint_size(latent)
-        check_size("RefAny3D Sampler", width, height)
-        patched = patch_model(model, adapters, approximation=approximation(**speed))
-        positive, negative = with_references(positive, reference)
-        latent = latent or empty_joint_latent(width, height, 1)
-        levels = sigmas(patched, scheduler, steps, width, height, denoise)
-        joint = sample_joint(
-            patched, positive, negative, latent, levels, image_guidance, sampler_name, seed
-        )
-        return io.NodeOutput(*split_joint_latent(joint))
+        with titled("RefAny3D Sampler"):
+            if latent is not None:
+                latent = as_joint_latent(latent, width, height)
+                width, height = joint_size(latent)
+            check_size("RefAny3D Sampler", width, height)
+            patched = patch_model(
+                model, adapters, approximation=approximation(**speed), size=(width, height)
+            )
+            positive, negative = with_references(positive, reference)
+            latent = latent or empty_joint_latent(width, height, 1)
+            levels = sigmas(patched, scheduler, steps, width, height, denoise)
+            joint = sample_joint(
+                patched, positive, negative, latent, levels, image_guidance, sampler_name, seed
+            )
+            return io.NodeOutput(*split_joint_latent(joint))

@@ -1,5 +1,8 @@
 """Sockets of our own and of the community, and inputs and outputs that several nodes share."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from comfy_api.latest import io
 
 from ..refany3d_core.host.latents import MAX_PIXELS, MIN_PIXELS, TOKEN_PIXELS, check_size
@@ -62,6 +65,17 @@ def validate_size(node: str, width: int, height: int) -> bool | str:
     except ValueError as error:
         return str(error)
     return True
+
+
+@contextmanager
+def titled(node: str) -> Iterator[None]:
+    """Put the node's title before what the core refuses."""
+    try:
+        yield
+    except ValueError as error:
+        if str(error).startswith(node):
+            raise
+        raise ValueError(f"{node}: {error}") from error
 
 
 def panel_outputs() -> list[io.Output]:

@@ -1,23 +1,60 @@
 """References in the host's conditioning.
 
 The latents go into the stock key `reference_latents`, so that the host scales, counts and moves
-them.
-Beside them a model condition tells the pass: 0 in the positive, the number of black pairs that the
-one pair stands for in the negative. It is part of the conditioning itself, so every guider keeps
-it, and as an unequal constant it keeps the host from running both passes as one batch.
+them. Beside them a model condition tells the pass. It is part of the conditioning itself, so every
+guider keeps it, and as an unequal constant it keeps the host from running both passes as one batch.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import comfy.conds
 import node_helpers
 
 from ..reference import Reference
+from .notices import notify
 
-PASS_KEY = "refany3d_black_copies"
+PASS_KEY = "refany3d_pass"
 """Keyword under which the pass reaches the transformer."""
+
+_T5_WIDTH, _T5_TOKENS = 4096, 512
+"""FLUX's text tokens: their width, and how many the published code trains and samples with."""
+
+
+class Pass(NamedTuple):
+    """Which pass a conditioning is for.
+
+    Attributes:
+        black_copies: 0 in the conditional pass, else how many pairs the black one stands for.
+        references: how many reference latents belong to it.
+    """
+
+    black_copies: int
+    references: int
+
+
+class PassCondition(comfy.conds.CONDConstant):
+    """A Pass in the host's conditioning, refused where no patched MODEL prepared the run."""
+
+    prepared: set[int] = set()
+    """The patches whose runs are under way, by id."""
+
+    def process_cond(self, batch_size: int, **kwargs: Any) -> PassCondition:
+        if not self.prepared:
+            raise ValueError(
+                "this conditioning has RefAny3D references, but the sampler's model is not patched "
+                "by RefAny3D, or another node took the patch off; connect the 'model' output of "
+                "Apply RefAny3D"
+            )
+        return super().process_cond(batch_size, **kwargs)
+
+
+def pass_of(cond: dict[str, Any]) -> Pass | None:
+    """The pass that one of the host's conditionings is for; None: it is not RefAny3D's."""
+    condition = cond.get("model_conds", {}).get(PASS_KEY)
+    return condition.cond if condition is not None else None
+
 
 Conditioning = list[tuple[Any, dict[str, Any]]]
 
@@ -39,20 +76,33 @@ def with_references(
     """
     if any(options.get("reference_latents") for _, options in positive):
         raise ValueError(
-            "Apply RefAny3D: 'positive' already carries reference latents (of a Reference Latent, "
-            "Kontext "
-            "or other RefAny3D node); connect the text prompt without them"
+            "'positive' already carries reference latents (of a Reference Latent, Kontext or other "
+            "RefAny3D node); connect the text prompt without them"
         )
+    _check_length(positive)
     views = list(reference.view_latents.split(1)) + list(reference.point_map_latents.split(1))
     black = [reference.empty_latent, reference.empty_latent]
     copies = len(reference.view_latents)
     return _attach(positive, views, 0), _attach(positive, black, copies)
 
 
-def _attach(prompt: Conditioning, latents: list, copies: int) -> Conditioning:
+def _attach(prompt: Conditioning, latents: list, black_copies: int) -> Conditioning:
+    condition = PassCondition(Pass(black_copies, len(latents)))
     out = []
     for entry in prompt:
-        conds = {**entry[1].get("model_conds", {}), PASS_KEY: comfy.conds.CONDConstant(copies)}
+        conds = {**entry[1].get("model_conds", {}), PASS_KEY: condition}
         values = {"reference_latents": latents, "model_conds": conds}
         out += node_helpers.conditioning_set_values([entry], values)
     return out
+
+
+def _check_length(positive: Conditioning) -> None:
+    """Say when the prompt has fewer text tokens than the published code's (METHOD fact 56)."""
+    shapes = [tokens.shape for tokens, _ in positive if tokens is not None]
+    short = [length for *_, length, width in shapes if width == _T5_WIDTH and length < _T5_TOKENS]
+    if short:
+        notify(
+            f"the prompt has {min(short)} T5 tokens, RefAny3D was trained with {_T5_TOKENS}; put "
+            f"T5 Tokenizer Options with min_length {_T5_TOKENS} between the CLIP loader and the "
+            "text encoder"
+        )

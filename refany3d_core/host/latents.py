@@ -50,10 +50,36 @@ def joint_size(latent: Latent) -> tuple[int, int]:
     samples = latent["samples"]
     if samples.ndim != 4 or samples.shape[1] != LATENT_CHANNELS or samples.shape[-1] % 2:
         raise ValueError(
-            f"RefAny3D Sampler: 'latent' is {tuple(samples.shape)}, not a joint latent of 16 "
+            f"'latent' is {tuple(samples.shape)}, not a joint latent of 16 "
             "channels with two panels; connect Lock Pose's or Place in Photo's latent, or nothing"
         )
     return samples.shape[-1] // 2 * VAE_PIXELS, samples.shape[-2] * VAE_PIXELS
+
+
+def as_joint_latent(latent: Latent, width: int, height: int) -> Latent:
+    """A joint LATENT whose noise mask, if it is of the image's size, leaves the point map free.
+
+    Args:
+        latent: as a user connected it.
+        width: of one picture in pixels, as the node is set.
+        height: likewise.
+
+    Raises:
+        ValueError: it is one picture of that size, without a point map.
+    """
+    samples, mask = latent["samples"], latent.get("noise_mask")
+    if samples.shape[-2:] == (height // VAE_PIXELS, width // VAE_PIXELS):
+        raise ValueError(
+            f"'latent' is one picture of {width}x{height} pixels, not an image and its point map "
+            "side by side; join both with Join Joint Latent, or connect nothing"
+        )
+    if mask is None:
+        return latent
+    panel = samples.shape[-1] / 2 / samples.shape[-2]
+    ratio = mask.shape[-1] / mask.shape[-2]
+    if abs(ratio - panel) < abs(ratio - 2 * panel):
+        mask = torch.cat([mask, torch.ones_like(mask)], dim=-1)
+    return {**latent, "noise_mask": mask}
 
 
 def split_joint_latent(latent: Latent) -> tuple[Latent, Latent]:

@@ -29,7 +29,7 @@ def working_bytes(hidden: int, batch: int, target: int, conds: dict[str, list], 
         size: bytes of one number of the computing dtype.
     """
     numbers = 0.0
-    for cond in (c for cs in conds.values() for c in cs):
+    for cond in (c for cs in conds.values() for c in cs if "cross_attn" in c):
         main = cond["cross_attn"].shape[1] + target
         references = reference_tokens(cond)
         numbers = max(numbers, _MAIN_TENSORS * main + _REFERENCE_TENSORS * references)

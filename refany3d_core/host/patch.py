@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 import comfy.ldm.flux.model
-import comfy.model_base
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import CallbacksMP, WrapperExecutor, WrappersMP
@@ -15,11 +14,19 @@ from torch import Tensor
 
 from ..method.approximation import Approximation
 from ..method.components import Components
-from ..reference import LATENT_CHANNELS
-from .conditioning import PASS_KEY
+from .checks import (
+    NO_REFERENCES,
+    check_call,
+    check_conds,
+    check_latent,
+    check_model,
+    check_patches,
+    warn_of_swapped_forward,
+)
+from .conditioning import PASS_KEY, PassCondition, pass_of
 from .memory import shape_that_needs, working_bytes
 from .reuse import ReferenceCache, StoredReferences, sampling_step
-from .routing import Adapters, Routing
+from .routing import AdapterModules, Adapters, Routing
 from .transformer import BranchAttention, Inputs, predict, rotary_table
 
 KEY = "refany3d"
@@ -30,6 +37,7 @@ def patch_model(
     adapters: Adapters,
     components: Components = Components(),
     approximation: Approximation = Approximation(),
+    size: tuple[int, int] | None = None,
 ) -> ModelPatcher:
     """A clone of the model that denoises RGB and point map side by side.
 
@@ -38,28 +46,30 @@ def patch_model(
         adapters: RefAny3D's LoRAs and domain embedder.
         components: which parts of the method are on.
         approximation: what to compute less often than the method does.
+        size: width and height of the pictures in pixels, to refuse other latents; None: unknown.
 
     Raises:
         ValueError: the model is not FLUX.1-dev-like, or the adapters belong to another one.
     """
-    _check_model(model, adapters)
+    check_model(model, adapters)
     patched = model.clone()
-    patch = JointDenoising(adapters, components, approximation)
+    patch = JointDenoising(adapters, components, approximation, size)
     additional = [adapters.patcher]
     for kind in (
         WrappersMP.DIFFUSION_MODEL,
         WrappersMP.CALC_COND_BATCH,
         WrappersMP.PREPARE_SAMPLING,
+        WrappersMP.OUTER_SAMPLE,
     ):
         patched.remove_wrappers_with_key(kind, KEY)
     patched.remove_callbacks_with_key(CallbacksMP.ON_CLEANUP, KEY)
     patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, patch)
     patched.add_callback_with_key(CallbacksMP.ON_CLEANUP, KEY, patch.forget)
     patched.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, KEY, patch.reserve)
+    patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, patch.check_run)
+    patched.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, KEY, patch.predict_all)
     if approximation.reference_reuse > 1:
         additional.append(patch.cache.patcher)
-    if approximation.guidance_start < 1 or approximation.guidance_end > 0:
-        patched.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, KEY, patch.guidance_interval)
     patched.set_additional_models(KEY, additional)
     return patched
 
@@ -68,13 +78,21 @@ class JointDenoising:
     """The wrappers. They keep nothing between runs: `forget` ends a run, also a broken one."""
 
     def __init__(
-        self, adapters: Adapters, components: Components, approximation: Approximation
+        self,
+        adapters: Adapters,
+        components: Components,
+        approximation: Approximation,
+        size: tuple[int, int] | None,
     ) -> None:
         self.adapters = adapters
         self.components = components
         self.approximation = approximation
+        self.size = size
         self.cache = ReferenceCache(approximation)
         self._rotary: dict[tuple, Tensor] = {}
+        self._on_device: dict[torch.device, Adapters] = {}
+        self._run_shape: tuple[int, ...] | None = None
+        self._reached = False
 
     def __call__(
         self,
@@ -100,17 +118,36 @@ class JointDenoising:
         """ON_CLEANUP: drop what was computed for the run."""
         self._rotary.clear()
         self.cache.clear()
+        self._on_device.clear()
+        self._run_shape, self._reached = None, False
+        PassCondition.prepared.discard(id(self))
+
+    def check_run(
+        self,
+        executor: WrapperExecutor,
+        noise: Tensor,
+        latent: Tensor,
+        sampler: Any,
+        sigmas: Tensor,
+        noise_mask: Tensor | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        """OUTER_SAMPLE: refuse a latent that is not the method's."""
+        check_latent(latent, noise_mask, self.size)
+        return executor(noise, latent, sampler, sigmas, noise_mask, *args, **kwargs)
 
     def reserve(
         self, executor: WrapperExecutor, model: ModelPatcher, shape: Any, conds: dict, **kwargs: Any
     ) -> Any:
         """PREPARE_SAMPLING: tell the host what the run needs, what the cache will hold included."""
+        conds = check_conds(conds, tuple(shape))
         base = model.model
         transformer, dtype = base.diffusion_model, base.get_dtype_inference()
         hidden, target = transformer.hidden_size, math.prod(shape[-2:]) // transformer.patch_size**2
         blocks = len(transformer.double_blocks) + len(transformer.single_blocks)
         for additional in model.get_additional_models_with_key(KEY):
-            if additional.model is self.cache:
+            if isinstance(additional.model, ReferenceCache):
                 additional.size = self.cache.expected_bytes(blocks, hidden, shape[0], conds, dtype)
         wanted = working_bytes(hidden, shape[0], target, conds, dtype.itemsize)
         # The host would add its own estimate of the reference latents to the shape's.
@@ -120,9 +157,16 @@ class JointDenoising:
         }
         equal = shape_that_needs(wanted, base, shape[1])
         prepared, _, models = executor(model, equal, counted, **kwargs)
+        self._run_shape, self._reached = tuple(shape[-2:]), False
+        for copy in (model, *model.get_additional_models_with_key("multigpu")):
+            for additional in copy.get_additional_models_with_key(KEY):
+                if isinstance(additional.model, AdapterModules):
+                    self._on_device[copy.load_device] = Adapters(additional, self.adapters.source)
+        PassCondition.prepared.add(id(self))
+        warn_of_swapped_forward(base.diffusion_model)
         return prepared, conds, models
 
-    def guidance_interval(
+    def predict_all(
         self,
         executor: WrapperExecutor,
         model: Any,
@@ -131,15 +175,28 @@ class JointDenoising:
         timestep: Tensor,
         options: dict,
     ) -> list[Tensor]:
-        """CALC_COND_BATCH: outside the interval the conditional prediction stands for both."""
-        level = timestep[0].item()
-        if self.approximation.guidance_end <= level <= self.approximation.guidance_start:
-            return executor(model, conds, x, timestep, options)
-        black = [bool(c) and c[0]["model_conds"][PASS_KEY].cond > 0 for c in conds]
-        kept = [None if is_black else c for c, is_black in zip(conds, black)]
-        out = executor(model, kept, x, timestep, options)
-        conditional = out[black.index(False)]
-        return [conditional if is_black else y for y, is_black in zip(out, black)]
+        """CALC_COND_BATCH: outside the guidance interval the conditional prediction stands for
+        both."""
+        level, limits = timestep[0].item(), self.approximation
+        passes = [pass_of(c[0]) if c else None for c in conds]
+        everywhere = limits.guidance_start >= 1 and limits.guidance_end <= 0
+        inside = everywhere or limits.guidance_end <= level <= limits.guidance_start
+        conditional = [kind is not None and not kind.black_copies for kind in passes]
+        if inside or not any(conditional):
+            out = executor(model, conds, x, timestep, options)
+        else:
+            if any(c and kind is None for c, kind in zip(conds, passes)):
+                raise ValueError(NO_REFERENCES)
+            kept = [c if yes else None for c, yes in zip(conds, conditional)]
+            out = executor(model, kept, x, timestep, options)
+            stand_in = out[conditional.index(True)]
+            out = [stand_in if kind and kind.black_copies else y for y, kind in zip(out, passes)]
+        if any(passes) and not self._reached:
+            raise ValueError(
+                "another node replaced the model's forward, so that RefAny3D did not run; remove "
+                "the node that patches the model beside Apply RefAny3D"
+            )
+        return out
 
     # Run as it is under torch.compile: hooks come and go, and compiled code would not notice.
     @torch.compiler.disable
@@ -156,30 +213,39 @@ class JointDenoising:
         transformer_options: dict[str, Any],
         **kwargs: Any,
     ) -> Tensor:
-        references, black_copies = _checked(x, ref_latents, kwargs.get(PASS_KEY), control)
-        inputs = Inputs(x, timestep, context, y, guidance, references)
+        self._reached = True
+        kind = kwargs.get(PASS_KEY)
+        check_call(x, context, ref_latents, kind, control, self._run_shape)
+        check_patches(transformer_options, kwargs.get("attention_mask"))
+        inputs = Inputs(x, timestep, context, y, guidance, ref_latents)
         layout = inputs.layout(model.patch_size, self.components)
-        shapes = (x.shape[-2:], references[0].shape[-2:], layout, x.device)
+        rope = tuple(sorted(transformer_options.get("rope_options", {}).items()))
+        shapes = (x.shape[-2:], ref_latents[0].shape[-2:], layout, rope, x.device)
         if shapes not in self._rotary:
-            self._rotary[shapes] = rotary_table(model, inputs, layout, self.components)
+            self._rotary[shapes] = rotary_table(
+                model, inputs, layout, self.components, transformer_options
+            )
         stored, compute, keep = StoredReferences(), True, False
         if self.approximation.reference_reuse > 1:
-            key = (tuple(transformer_options["uuids"]), shapes)
+            # A pass with skipped blocks (Skip Layer Guidance) keeps its own.
+            replaced = transformer_options.get("patches_replace", {}).get("dit", {})
+            key = (tuple(transformer_options["uuids"]), frozenset(replaced), shapes)
             stored, compute = self.cache.look_up(key, sampling_step(transformer_options))
             keep = compute
         attention = BranchAttention(
             layout,
-            black_copies,
+            kind.black_copies,
             self.components,
             self.approximation.isolated_references,
             transformer_options.get("optimized_attention_override"),
             stored,
             keep,
         )
-        routing = Routing(self.adapters.layers(), layout, self.components)
+        adapters = self._on_device.get(x.device, self.adapters)
+        routing = Routing(adapters.layers(), layout, self.components)
         domain_tokens = None
         if self.components.domain_token:
-            domain_tokens = self.adapters.modules.domain_tokens(x)
+            domain_tokens = adapters.modules.domain_tokens(x)
         with routing.attached(model):
             return predict(
                 model,
@@ -192,67 +258,3 @@ class JointDenoising:
                 not compute,
                 transformer_options,
             )
-
-
-def _checked(
-    x: Tensor, references: list[Tensor] | None, black_copies: int | None, control: Any
-) -> tuple[list[Tensor], int]:
-    """References and black copies of a call that the method serves; others raise ValueError."""
-    if black_copies is None or references is None:
-        raise ValueError(
-            "Apply RefAny3D: a conditioning without RefAny3D references reached the patched "
-            "model; connect "
-            "the sampler's positive and negative to the 'positive' and 'negative' outputs of "
-            "Apply RefAny3D"
-        )
-    if len(references) % 2 or (black_copies and len(references) != 2):
-        raise ValueError(
-            "Apply RefAny3D: another node added reference latents to the conditioning (Reference "
-            "Latent or "
-            "Kontext after Apply RefAny3D); remove it, RefAny3D uses all reference latents itself"
-        )
-    if control is not None:
-        raise ValueError("Apply RefAny3D: ControlNet cannot be combined with RefAny3D; remove it")
-    if x.shape[-2] % 2 or x.shape[-1] % 4:
-        raise ValueError(
-            f"Apply RefAny3D: the latent is {x.shape[-1]}x{x.shape[-2]}, which is not two panels "
-            "of whole "
-            "16-pixel tokens; connect the 'latent' output of Apply RefAny3D to the sampler"
-        )
-    return references, black_copies
-
-
-def _check_model(model: ModelPatcher, adapters: Adapters) -> None:
-    base = type(model.model)
-    if base is not comfy.model_base.Flux:
-        raise ValueError(
-            f"Apply RefAny3D: 'model' is {base.__name__}, but RefAny3D needs FLUX.1-dev; load "
-            "flux1-dev with Load Diffusion Model (or its fp8 or GGUF version)"
-        )
-    transformer = model.get_model_object("diffusion_model")
-    if transformer.in_channels != LATENT_CHANNELS * transformer.patch_size**2:
-        raise ValueError(
-            "Apply RefAny3D: 'model' takes extra input channels (a Fill, Depth or Canny variant "
-            "of FLUX); RefAny3D needs plain FLUX.1-dev"
-        )
-    depths = (len(transformer.double_blocks), len(transformer.single_blocks))
-    paths = adapters.modules.paths
-    for name, depth in zip(("double_blocks", "single_blocks"), depths):
-        adapted = len({path.split(".")[1] for path in paths if path.startswith(name)})
-        if adapted != depth:
-            raise ValueError(
-                f"Apply RefAny3D: the adapters ({adapters.source}) are for a model with {adapted} "
-                f"{name}, 'model' has {depth}; choose the LoRAs of this base model"
-            )
-    for path, (reference, domain) in adapters.layers().items():
-        layer = transformer.get_submodule(path)
-        for lora in (reference, domain):
-            shape = (lora.down.in_features, lora.up.out_features)
-            if shape != (layer.in_features, layer.out_features):
-                raise ValueError(
-                    f"Apply RefAny3D: the adapters ({adapters.source}) do not fit 'model': layer "
-                    f"'{path}' takes "
-                    f"{layer.in_features} and gives {layer.out_features} features, its LoRA "
-                    f"{shape[0]} and "
-                    f"{shape[1]}; choose the LoRAs of this base model"
-                )

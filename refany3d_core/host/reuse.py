@@ -75,6 +75,7 @@ class ReferenceCache(nn.Module):
             load_device=self._device or comfy.model_management.get_torch_device(),
             offload_device=torch.device("cpu"),
         )
+        self.patcher.cached_patcher_init = (_patcher_of_new_cache, (approximation,))
 
     def _apply(self, fn: Any, recurse: bool = True) -> ReferenceCache:
         for stored in self._passes.values():
@@ -107,6 +108,12 @@ class ReferenceCache(nn.Module):
         """
         tokens = sum(reference_tokens(cond) for cs in conds.values() for cond in cs)
         return 2 * blocks * batch * tokens * hidden * (self._dtype or dtype).itemsize
+
+
+def _patcher_of_new_cache(
+    approximation: Approximation, disable_dynamic: bool = False
+) -> comfy.model_patcher.ModelPatcher:
+    return ReferenceCache(approximation).patcher
 
 
 def sampling_step(transformer_options: dict[str, Any]) -> int:

@@ -3,6 +3,7 @@ hooks."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -121,7 +122,15 @@ def own(modules: AdapterModules, source: str) -> Adapters:
         load_device=comfy.model_management.get_torch_device(),
         offload_device=comfy.model_management.unet_offload_device(),
     )
+    # The host makes copies of a MODEL for further devices, and of all that belongs to it.
+    patcher.cached_patcher_init = (_own_copy, (modules, source))
     return Adapters(patcher, source)
+
+
+def _own_copy(
+    modules: AdapterModules, source: str, disable_dynamic: bool = False
+) -> comfy.model_patcher.ModelPatcher:
+    return own(copy.deepcopy(modules), source).patcher
 
 
 def layer_stream(path: str) -> Stream:

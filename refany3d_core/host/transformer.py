@@ -75,8 +75,11 @@ def modulation_rows(model: Flux, inputs: Inputs, domain_tokens: Tensor | None) -
         plain = torch.full_like(inputs.guidance, REFERENCE_GUIDANCE)
         guidance = torch.cat([inputs.guidance, plain])
         vec = vec + model.guidance_in(timestep_embedding(guidance, 256).to(dtype))
-    if inputs.pooled is not None:
-        vec = vec + model.vector_in(inputs.pooled[:, : model.params.vec_in_dim]).repeat(2, 1)
+    if model.vector_in is not None:
+        pooled = inputs.pooled
+        if pooled is None:  # as the host does
+            pooled = inputs.x.new_zeros(len(inputs.x), model.params.vec_in_dim)
+        vec = vec + model.vector_in(pooled[:, : model.params.vec_in_dim]).repeat(2, 1)
     noisy, reference = vec.chunk(2)
     rgb = domain_tokens[RGB_DOMAIN] if domain_tokens is not None else 0
     point_map = domain_tokens[MAP_DOMAIN] if domain_tokens is not None else 0
@@ -85,17 +88,26 @@ def modulation_rows(model: Flux, inputs: Inputs, domain_tokens: Tensor | None) -
 
 
 def rotary_table(
-    model: Flux, inputs: Inputs, layout: BranchLayout, components: Components
+    model: Flux,
+    inputs: Inputs,
+    layout: BranchLayout,
+    components: Components,
+    transformer_options: dict[str, Any] = {},
 ) -> Tensor:
-    """Rotary table of the joint sequence; depends on nothing but shapes."""
+    """Rotary table of the joint sequence; depends on nothing but shapes and the host's options.
+
+    The targets have the positions that the host gives a picture of their size, a user's scaling
+    (Scale ROPE) included; the references have the method's.
+    """
     patch = model.patch_size
-    height, width = inputs.x.shape[-2] // patch, inputs.x.shape[-1] // patch // 2
+    picture = inputs.x.chunk(2, dim=-1)[0][:1]
+    target = model.process_img(picture, transformer_options=transformer_options)[1][0].cpu()
     rows, columns = (n // patch for n in inputs.references[0].shape[-2:])
     offset = reference_offset(columns)
-    targets = [grid_positions(height, width)]
-    domains = 1
+    targets, domains = [target], 1
     if layout.point_maps:
-        targets.append(grid_positions(height, width, 0 if components.shared_positions else offset))
+        shift = torch.tensor([0.0, 0.0, 0.0 if components.shared_positions else offset])
+        targets.append(target + shift)
         domains = 2
     references = grid_positions(rows, columns, -offset).repeat(layout.pairs * domains, 1)
     ids = torch.cat([torch.zeros(layout.text, 3), *targets, references])
@@ -141,7 +153,11 @@ class BranchAttention:
     def __call__(
         self, func: Any, q: Tensor, k: Tensor, v: Tensor, heads: int, **kwargs: Any
     ) -> Tensor:
-        kwargs["mask"] = None
+        if kwargs.get("mask") is not None:
+            raise ValueError(
+                "another node gives the model's attention a mask, which cannot be combined with "
+                "RefAny3D; remove it"
+            )
 
         def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             if self.outer is not None:

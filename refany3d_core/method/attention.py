@@ -194,49 +194,11 @@ def weighted_references(
     Returns:
         [B, S, heads * head_dim].
     """
-    return weighted_keys(attend, q, k, v, layout.main, copies)
-
-
-def weighted_keys(
-    attend: Attend, q: Tensor, k: Tensor, v: Tensor, start: int, weight: float
-) -> Tensor:
-    """Attention in which the keys from `start` on count `weight` times, without a mask.
-
-    A whole weight repeats those keys and values, where that is the least work. Else three calls
-    give the answer: a over all keys, b over those before `start`, c over those from it. In every
-    head a = b + share (c - b), where share is the part of the softmax that the keys from `start`
-    on have; it follows from a, b and c by projection, and weighing turns it into
-    weight share / (1 + (weight - 1) share). Where b and c are near each other, and share is badly
-    known, it matters as little.
-
-    Args:
-        attend: the attention function.
-        q: queries [B, heads, S, head_dim].
-        k: keys [B, heads, T, head_dim].
-        v: values, as k.
-        start: first key that is weighed, in 1..T - 1.
-        weight: above 0.
-
-    Returns:
-        [B, S, heads * head_dim].
-    """
-    if weight == 1:
+    if copies == 1:
         return attend(q, k, v)
-    total = k.shape[2]
-    repeated = start + weight * (total - start)
-    if weight == int(weight) and repeated <= 2 * total:
-        copies = int(weight) - 1
-        k, v = (torch.cat([x, *[x[:, :, start:]] * copies], dim=2) for x in (k, v))
-        return attend(q, k, v)
-    heads = q.shape[1]
-
-    def by_head(keys: slice) -> Tensor:
-        return attend(q, k[:, :, keys], v[:, :, keys]).unflatten(-1, (heads, -1)).float()
-
-    rest = by_head(slice(None, start))
-    toward = by_head(slice(start, None)) - rest
-    share = ((by_head(slice(None)) - rest) * toward).sum(-1, keepdim=True)
-    tiny = torch.finfo(share.dtype).tiny
-    share = (share / toward.square().sum(-1, keepdim=True).clamp_min(tiny)).clamp(0, 1)
-    share = weight * share / (1 + (weight - 1) * share)
-    return torch.addcmul(rest, share, toward).flatten(2).to(q.dtype)
+    main, total = layout.main, k.shape[2]
+    if main + copies * (total - main) > 2 * total:  # what the keys of the groups' calls add up to
+        groups = [(1.0, [slice(0, main)]), (float(copies), [slice(main, total)])]
+        return weighted_groups(attend, q, k, v, groups)
+    k, v = (torch.cat([x, *[x[:, :, main:]] * (copies - 1)], dim=2) for x in (k, v))
+    return attend(q, k, v)

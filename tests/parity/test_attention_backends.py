@@ -54,23 +54,23 @@ def test_negative_pass_of_eight_views_meets_the_oracle(golden, oracle, use):
     assert golden.error(torch.cat(actual, dim=-1), expected) < TOLERANCE
 
 
-@pytest.mark.parametrize("weight", [0.25, 1, 2, 8, 60, 7.5])
+@pytest.mark.parametrize("copies", [1, 2, 8, 60])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_weighted_keys_equal_a_bias_on_their_scores(pack, weight, dtype):
-    attention = pack.core("method.attention")
+def test_weighted_references_equal_a_bias_on_their_scores(pack, copies, dtype):
+    attention, branches = pack.core("method.attention"), pack.core("method.branches")
     softmax_attention = torch.nn.functional.scaled_dot_product_attention
     generator = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(2, 4, 50, 16, generator=generator).to(dtype) for _ in range(3))
     v[:, 1, 30:] = v[:, 1, :20] = 1.0  # a head whose weighed values are those of the rest
-    v[0, 2] = 0.0
 
     def attend(q, k, v):
         return softmax_attention(q, k, v).transpose(1, 2).flatten(2)
 
     bias = torch.zeros(50, 50, dtype=torch.float64)
-    bias[:, 30:] = torch.tensor(weight, dtype=torch.float64).log()
+    bias[:, 30:] = torch.tensor(copies, dtype=torch.float64).log()
     expected = softmax_attention(*(x.double() for x in (q, k, v)), attn_mask=bias)
     expected = expected.transpose(1, 2).flatten(2)
-    actual = attention.weighted_keys(attend, q, k, v, 30, weight).double()
+    layout = branches.BranchLayout(10, 10, 10, 1)
+    actual = attention.weighted_references(attend, q, k, v, layout, copies).double()
     error = ((actual - expected).norm() / expected.norm()).item()
     assert error < (1e-6 if dtype == torch.float32 else 6e-3)
