@@ -6,6 +6,7 @@ from ..refany3d_core.host import model_files
 from .apply import Apply
 from .camera import CameraFromPointMap
 from .camera_path import LockCameraPath, SaveCameraPath
+from .checks import checked
 from .consistency import CheckConsistency
 from .demo_models import LoadDemoModels
 from .estimate_pose import EstimatePose
@@ -30,7 +31,7 @@ class RefAny3DExtension(ComfyExtension):
         model_files.register_folder()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [
+        nodes: list[type[io.ComfyNode]] = [
             LoadMesh,
             RenderViews,
             LoadAdapters,
@@ -56,3 +57,4 @@ class RefAny3DExtension(ComfyExtension):
             LoadReference,
             LoadDemoModels,
         ]
+        return [checked(node) for node in nodes]

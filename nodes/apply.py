@@ -74,7 +74,7 @@ class Apply(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, width: int, height: int) -> bool | str:
+    def validate_inputs(cls, width=None, height=None) -> bool | str:
         return validate_size("Apply RefAny3D", width, height)
 
     @classmethod

@@ -134,7 +134,7 @@ class LockCameraPath(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, width: int, height: int) -> bool | str:
+    def validate_inputs(cls, width=None, height=None) -> bool | str:
         return validate_size(NODE, width, height)
 
     @classmethod

@@ -82,7 +82,7 @@ class LockPose(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, width: int, height: int) -> bool | str:
+    def validate_inputs(cls, width=None, height=None) -> bool | str:
         return validate_size("Lock Pose", width, height)
 
     @classmethod

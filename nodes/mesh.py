@@ -78,7 +78,9 @@ class LoadMesh(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, mesh_file: str) -> bool | str:
+    def validate_inputs(cls, mesh_file=None) -> bool | str:
+        if mesh_file is None:  # linked, so that the run checks it; or missing, which the host tells
+            return True
         try:
             mesh_path(mesh_file)
         except ValueError as error:

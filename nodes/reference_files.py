@@ -101,8 +101,8 @@ class LoadReference(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, name: str, **links) -> bool | str:
-        if "after" in links:  # the file is still to be saved
+    def validate_inputs(cls, name=None, **links) -> bool | str:
+        if name is None or "after" in links:  # linked or missing; or the file is still to be saved
             return True
         try:
             find_reference(name)
@@ -111,7 +111,7 @@ class LoadReference(io.ComfyNode):
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, name: str, **links) -> str:
+    def fingerprint_inputs(cls, name: str | None = None, **links) -> str:
         return "" if "after" in links else file_state(name)
 
     @classmethod

@@ -218,10 +218,10 @@ class RenderViews(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, background: str = "#ffffff", pitches: str = "") -> bool | str:
-        try:
-            parse_color(background)
-            parse_pitches(pitches)
+    def validate_inputs(cls, background=None, pitches=None) -> bool | str:
+        try:  # None is a linked one, which is checked in the run
+            parse_color("#ffffff" if background is None else background)
+            parse_pitches(pitches or "")
         except ValueError as error:
             return str(error)
         return True

@@ -41,7 +41,7 @@ class Sampler(io.ComfyNode):
                     "seed",
                     default=0,
                     min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
+                    max=0xFFFFFFFFFFFFFFFE,  # the host's stochastic samplers add 1
                     control_after_generate=True,
                     tooltip="Seed of the noise.",
                 ),
@@ -93,7 +93,7 @@ class Sampler(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, width: int, height: int) -> bool | str:
+    def validate_inputs(cls, width=None, height=None) -> bool | str:
         return validate_size("RefAny3D Sampler", width, height)
 
     @classmethod

@@ -58,8 +58,13 @@ def size_inputs() -> list[io.Input]:
     ]
 
 
-def validate_size(node: str, width: int, height: int) -> bool | str:
-    """What a node's validate_inputs answers: True, or a sentence about width or height."""
+def validate_size(node: str, width: object, height: object) -> bool | str:
+    """What a node's validate_inputs answers: True, or a sentence about width or height.
+
+    None is a linked one, which is checked in the run; the host itself tells of what is missing or
+    no number.
+    """
+    width, height = (x if isinstance(x, int) else MIN_PIXELS for x in (width, height))
     try:
         check_size(node, width, height)
     except ValueError as error:

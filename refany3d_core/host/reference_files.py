@@ -78,7 +78,7 @@ def save_reference(reference: Reference, name: str) -> bool:
     return replaced
 
 
-def file_state(name: str) -> str:
+def file_state(name: str | None) -> str:
     """A text that changes when the file of this name does."""
     return str(_stamp(_path(name))) if _is_plain(name) else ""
 

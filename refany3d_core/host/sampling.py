@@ -33,13 +33,22 @@ def sigmas(
 
     With `denoise` below 1 they are the last ones of a schedule with steps / denoise steps, as in
     the host's KSampler.
+
+    Raises:
+        ValueError: the scheduler gives no noise for so few steps.
     """
     total = max(steps, int(steps / denoise))
     if scheduler == PUBLISHED_SCHEDULE:
         tokens = (width // TOKEN_PIXELS) * (height // TOKEN_PIXELS)
         return published_sigmas(total, tokens)[-(steps + 1) :]
     sampling = model.get_model_object("model_sampling")
-    return comfy.samplers.calculate_sigmas(sampling, scheduler, total)[-(steps + 1) :]
+    levels = comfy.samplers.calculate_sigmas(sampling, scheduler, total)[-(steps + 1) :]
+    if not levels[0] > 0:  # NaN included
+        raise ValueError(
+            f"RefAny3D Sampler: scheduler '{scheduler}' gives no noise to start from with steps "
+            f"{steps}; raise steps, or choose another scheduler"
+        )
+    return levels
 
 
 def sample_joint(

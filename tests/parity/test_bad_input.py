@@ -200,3 +200,10 @@ def test_split_of_a_latent_that_is_no_pair_of_panels_is_refused(golden):
     node = golden.nodes["RefAny3D_SplitLatent"]
     with pytest.raises(ValueError, match="Split Joint Latent: 'latent' is"):
         node.execute({"samples": torch.zeros(1, 16, 8, 7)})
+
+
+def test_a_scheduler_without_noise_is_named(golden, pack):
+    sigmas = pack.core("host.sampling").sigmas
+    with pytest.raises(ValueError, match="scheduler 'kl_optimal' gives no noise .* raise steps"):
+        sigmas(golden.model, "kl_optimal", 1, 64, 64)
+    assert sigmas(golden.model, "kl_optimal", 2, 64, 64)[0] > 0

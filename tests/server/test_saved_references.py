@@ -1,4 +1,4 @@
-"""Save Reference and Load Reference in the real server: the host's cache must not speak for them."""
+"""Save and Load Reference in the real server: the host's cache must not speak for them."""
 
 import pytest
 
