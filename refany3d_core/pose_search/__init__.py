@@ -1,6 +1,7 @@
 """The camera of a picture of a known asset."""
 
 from .overlay import overlay
-from .search import PoseEstimate, estimate_pose, refusal
+from .scores import refusal
+from .search import PoseEstimate, estimate_pose
 
 __all__ = ["PoseEstimate", "estimate_pose", "overlay", "refusal"]

@@ -16,6 +16,7 @@ from .picture import Level, Picture
 GRID = 64
 SPAN = 46
 """Pixels of the grid that the asset's box spans from corner to corner."""
+ONE_COLOR = 0.02
 SCALE_STEP = 1.08
 HIDDEN_SHARES = (0.0, 0.14, 0.27)
 """Parts of the object that may be hidden: each gives the size at which mask and render have one
@@ -42,12 +43,19 @@ class Templates:
     focal: float
     distance: float
 
+    @property
+    def colored(self) -> bool:
+        """Whether the asset has more than one colour: else its render says nothing of the
+        picture's colours (a shape from a generator without texture)."""
+        return float(self.colors[self.masks].std(0).max()) > ONE_COLOR
+
 
 def viewpoints(pitches: tuple[float, ...], step: float) -> list[tuple[float, float]]:
-    """Azimuth and pitch in degrees, about `step` apart on each circle."""
+    """Azimuth and pitch in degrees, about `step` apart on each circle, and no more than twice that
+    from above, where turning the object is turning the picture."""
     out = []
     for row, pitch in enumerate(pitches):
-        count = max(1, round(360 / step * np.cos(np.radians(pitch))))
+        count = round(360 / step * max(np.cos(np.radians(pitch)), 0.5))
         out += [((i + row % 2 / 2) * 360 / count, pitch) for i in range(count)]
     return out
 

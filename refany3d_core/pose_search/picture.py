@@ -22,21 +22,6 @@ MIN_AREA = 0.0005
 """Of the picture, that the mask covers at least."""
 
 
-def thick_part(off: np.ndarray) -> np.ndarray:
-    """Of the render's pixels off the mask (bool [H, W]), those that something in front may hide: a
-    silhouette that lies badly leaves a rim, an occluder a piece thicker than 1/16 of the picture.
-    """
-    if not off.any():
-        return off
-    width = max(1, round(max(off.shape) / 32))
-    # erosion by distance: many times faster than iterating on a large picture
-    padded = np.pad(off, 1)
-    core = ndimage.distance_transform_edt(padded)[1:-1, 1:-1] > width
-    if not core.any():
-        return core
-    return off & (ndimage.distance_transform_edt(~core) <= width)
-
-
 @dataclass(frozen=True, eq=False)
 class Level:
     """The crop at one size of S pixels.

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from scipy import ndimage
 
 from ..asset.model import Asset
 from ..asset.render import View, render
 from ..pointmap.pnp import Pose, _exp
-from .picture import Level, Picture, thick_part
+from .picture import Level, Picture
+from .scores import Fit, judge
 
 OUTLINE_WEIGHT = 60.0
 """Effective number of independent outline points: neighbours err together."""
@@ -23,29 +22,9 @@ TURN_STEP = 0.35
 """Radians that one step turns at most."""
 
 
-@dataclass(frozen=True, eq=False)
-class Fit:
-    """A pose and how it lies on a level.
-
-    Attributes:
-        iou: of the silhouettes, not counting what something may hide.
-        hidden: part of the render that lies off the mask in one thick piece.
-        color_error: robust root mean square of the colours after the light is fitted, 0..1.
-        correlation: of the render's fitted colours with the picture's.
-        cost: what the search minimises.
-    """
-
-    pose: Pose
-    iou: float
-    hidden: float
-    color_error: float
-    correlation: float
-    cost: float
-
-
 def refine(
     asset: Asset, picture: Picture, pose: Pose, size: int, steps: int,
-    focal_guess: float, focal_sigma: float,
+    focal_guess: float, focal_sigma: float, colored: bool = True,
 ) -> Fit:  # fmt: skip
     """The best pose met on the way.
 
@@ -54,16 +33,18 @@ def refine(
         steps: renders, at most.
         focal_guess: image pixels.
         focal_sigma: how sure the guess is: a standard deviation of its logarithm.
+        colored: whether the asset's colours mean anything.
     """
     level = picture.level(size)
     best: Fit | None = None
     damping, current = 1e-2, pose
     for step in range(steps + 1):
         view = render(asset, picture.level_camera(current, size))
-        fit, light = judge(current, view, level, focal_guess, focal_sigma)
+        lens_error = float(np.log(current.focal / focal_guess) / focal_sigma)
+        fit, light = judge(current, view, level, colored, lens_error)
         if best is None or fit.cost < best.cost:
             best, damping = fit, max(damping / 3, 1e-3)
-            system = _system(best.pose, view, level, light, picture, focal_guess, focal_sigma)
+            system = _system(best.pose, view, level, light, lens_error, focal_sigma)
         else:
             damping *= 6
             if damping > 100:
@@ -90,59 +71,9 @@ def _moved(pose: Pose, step: np.ndarray) -> Pose:
     return Pose(_exp(turn) @ pose.rotation, moved * (1, 1, grow), pose.focal * grow)
 
 
-def judge(
-    pose: Pose, view: View, level: Level, focal_guess: float, focal_sigma: float
-) -> tuple[Fit, np.ndarray | None]:
-    """How a render lies on the level, and its colours in the picture's light [P, 3]."""
-    drawn = view.mask & level.known
-    both = int((drawn & level.mask).sum())
-    off = drawn & ~level.mask
-    bare = int((level.mask & ~view.mask).sum())
-    hidden = int(thick_part(off).sum())
-    thin = int(off.sum()) - hidden
-    iou = both / max(both + bare + thin + 0.25 * hidden, 1)
-    light, error, correlation = lit(view, level)
-    prior = (np.log(pose.focal / focal_guess) / focal_sigma) ** 2
-    share = hidden / max(int(drawn.sum()), 1)
-    cost = 1 - iou + 1.5 * error + 0.01 * prior + max(share - 0.4, 0)
-    return Fit(pose, iou, share, error, correlation, cost), light
-
-
-def lit(view: View, level: Level) -> tuple[np.ndarray | None, float, float]:
-    """The render's colours [P, 3] in the light that fits the picture best, their robust error, and
-    their correlation with the picture's.
-
-    The light is linear in the normal (a spherical harmonic of the first order), one a channel.
-    """
-    pixel = view.hits.pixel
-    on = level.inner.reshape(-1)[pixel]
-    if on.sum() < 12:
-        return None, 0.3, 0.0
-    color = view.color.reshape(-1, 3)[pixel].astype(np.float64)
-    normal = view.normal.reshape(-1, 3)[pixel] @ view.camera.pose[:3, :3]
-    basis = np.concatenate([np.ones((len(normal), 1)), normal], axis=1)
-    seen = level.color.reshape(-1, 3)[pixel][on].astype(np.float64)
-    out = np.empty_like(color)
-    weight = np.ones(len(seen))
-    for _ in range(2):
-        for k in range(3):
-            columns = basis * color[:, k : k + 1]
-            weighted = columns[on] * weight[:, None]
-            ridge = np.diag([1e-3, 0.02, 0.02, 0.02]) * len(seen)
-            normal_matrix = weighted.T @ columns[on] + ridge
-            right = weighted.T @ seen[:, k] + ridge[:, 0] * 0.8
-            out[:, k] = columns @ np.linalg.solve(normal_matrix, right)
-        square = ((seen - out[on]) ** 2).mean(1)
-        weight = 1 / (1 + square / 0.1**2)
-    error = float(np.sqrt(np.minimum(square, 0.09).mean()))
-    fitted, seen = out[on] - out[on].mean(0), seen - seen.mean(0)
-    norm = np.sqrt((fitted**2).sum() * (seen**2).sum())
-    return out, error, float((fitted * seen).sum() / norm) if norm > 1e-9 else 0.0
-
-
 def _system(
-    pose: Pose, view: View, level: Level, light: np.ndarray | None, picture: Picture,
-    focal_guess: float, focal_sigma: float,
+    pose: Pose, view: View, level: Level, light: np.ndarray | None,
+    lens_error: float, focal_sigma: float,
 ) -> tuple[np.ndarray, np.ndarray] | None:  # fmt: skip
     """Gradient [7] and Gauss-Newton Hessian [7, 7] of outline, colour and the lens's prior."""
     if view.mask.sum() < 12:
@@ -190,7 +121,7 @@ def _system(
         # pixels of outline error 1 weigh 1: both terms are in units of their own error
         for k in range(3):
             add(points, slope[..., k], residual[:, k], weight)
-    gradient[6] += np.log(pose.focal / focal_guess) / focal_sigma**2 * LENS_WEIGHT
+    gradient[6] += LENS_WEIGHT * lens_error / focal_sigma
     hessian[6, 6] += LENS_WEIGHT / focal_sigma**2
     return gradient, hessian
 

@@ -9,18 +9,18 @@ import numpy as np
 
 from ..asset.cameras import Camera
 from ..asset.model import Asset
+from ..asset.render import render
 from .coarse import Start, make_templates, place, viewpoints
 from .picture import Picture
-from .refine import Fit, refine
+from .refine import refine
+from .scores import Fit, agreement, ambiguity, refusal
 
-PITCHES = (-20.0, 0.0, 20.0, 40.0, 60.0)
+PITCHES = (-20.0, 0.0, 20.0, 40.0, 60.0, 80.0)
 AZIMUTH_STEP = 18.0
 ROLLS = (-12.0, 0.0, 12.0)
 STAGES = ((14, 64, 5), (8, 96, 8), (4, 144, 8))
 """Of the refinement: how many poses, at how many pixels, by how many steps at most."""
 UNKNOWN_FOV = 38.0
-MIN_IOU, MAX_AMBIGUITY = 0.85, 0.5
-"""What counts as refused."""
 GUESS_SIGMA, UNKNOWN_SIGMA = 0.12, 0.35
 
 
@@ -60,19 +60,6 @@ class PoseEstimate:
         )
 
 
-def refusal(iou: float, ambiguity: float) -> str:
-    """Why a fit with these scores counts as refused; empty when it does not."""
-    reasons = []
-    if iou < MIN_IOU:
-        reasons.append(f"the mesh's silhouette misses the mask (iou {iou:.2f}, under {MIN_IOU})")
-    if ambiguity > MAX_AMBIGUITY:
-        reasons.append(
-            f"other views fit as well, or the mesh does not belong (ambiguity {ambiguity:.2f}, "
-            f"above {MAX_AMBIGUITY})"
-        )
-    return "; ".join(reasons)
-
-
 def estimate_pose(
     asset: Asset,
     image: np.ndarray,
@@ -94,11 +81,14 @@ def estimate_pose(
     """
     fits, picture = search(asset, image, mask, fov, progress)
     best = fits[0]
-    rivals = [fit.cost for fit in fits[1:] if turn(fit, best) > 30]
-    gap = min(rivals, default=best.cost + 1) - best.cost
-    ambiguity = float(np.clip(1 - gap / 0.04, 0, 1))
+    size = STAGES[-1][1]
+    view = render(asset, picture.level_camera(best.pose, size))
     return PoseEstimate(
-        picture.camera(best.pose), best.iou, ambiguity, best.correlation, best.hidden
+        camera=picture.camera(best.pose),
+        iou=agreement(view, picture.level(size)),
+        ambiguity=ambiguity(fits, [turn(fit, best) for fit in fits]),
+        colour_correlation=best.correlation,
+        hidden=best.hidden,
     )
 
 
@@ -119,13 +109,15 @@ def search(
     distance = 2 * focal / picture.extent
     templates = make_templates(asset, distance, viewpoints(PITCHES, AZIMUTH_STEP), ROLLS)
     report(1, total)
-    poses = [start.pose for start in apart(place(picture, templates, focal, 1.0), STAGES[0][0])]
+    colored = templates.colored
+    starts = place(picture, templates, focal, 1.0 if colored else 0.0)
+    poses = [start.pose for start in apart(starts, STAGES[0][0])]
     done, fits = 2, []
     for count, size, steps in STAGES:
         fits = []
         for pose in poses[:count]:
             report(done, total)
-            fits.append(refine(asset, picture, pose, size, steps, focal, sigma))
+            fits.append(refine(asset, picture, pose, size, steps, focal, sigma, colored))
             done += 1
         fits = distinct(fits)
         poses = [fit.pose for fit in fits]
