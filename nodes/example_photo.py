@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 
 from .mesh_files import EXAMPLES
 from .sockets import CATEGORY
@@ -27,6 +27,8 @@ class ExamplePhoto(io.ComfyNode):
                 )
             ],
             outputs=[io.Image.Output("image", display_name="image", tooltip="The photo.")],
+            is_output_node=True,
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
         )
 
     @classmethod
@@ -40,4 +42,5 @@ class ExamplePhoto(io.ComfyNode):
                 f"'{EXAMPLES.name}'; install the pack again"
             )
         pixels = np.asarray(Image.open(file).convert("RGB"), np.float32) / 255
-        return io.NodeOutput(torch.from_numpy(pixels)[None])
+        image = torch.from_numpy(pixels)[None]
+        return io.NodeOutput(image, ui=ui.PreviewImage(image, cls=cls))
