@@ -150,7 +150,8 @@ class Oracle:
         for domain, latent in enumerate((rgb, point_map)):
             vec = modulation(timestep, guidance, domain)
             out.append(Branch(embed(latent, 0, domain), vec, rotary(grid(rgb)), 0, domain))
-        for i, latent in enumerate(references.split(1)):
+        for i in range(len(references)):
+            latent = references[i : i + 1]
             domain = int(i >= views)
             ids = rotary(grid(latent, -OFFSET))
             vec = modulation(clean, plain, domain)

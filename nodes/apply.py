@@ -8,6 +8,7 @@ from ..refany3d_core.host.patch import patch_model
 from ..refany3d_core.method.components import Components
 from .sockets import CATEGORY, method_inputs, size_inputs, titled, validate_size
 from .speed import approximation, speed_inputs
+from .strength import reference_strength, strength_inputs
 
 _ABLATIONS = {
     "no_domain_token": "Ablation: do not add the domain token that tells RGB from point map.",
@@ -48,6 +49,7 @@ class Apply(io.ComfyNode):
                     )
                     for name, tooltip in _ABLATIONS.items()
                 ),
+                *strength_inputs(),
             ],
             outputs=[
                 io.Model.Output(
@@ -92,7 +94,7 @@ class Apply(io.ComfyNode):
         no_adapters: bool = False,
         point_map_sees_text: bool = False,
         no_point_map: bool = False,
-        **speed,
+        **advanced,
     ) -> io.NodeOutput:
         check_size("Apply RefAny3D", width, height)
         components = Components(
@@ -104,10 +106,11 @@ class Apply(io.ComfyNode):
             point_maps=not no_point_map,
         )
         with titled("Apply RefAny3D"):
+            strength, speed = reference_strength(advanced)
             patched = patch_model(
                 model, adapters, components, approximation(**speed), (width, height)
             )
-            positive, negative = with_references(positive, reference)
+            positive, negative = with_references(positive, reference, strength)
         return io.NodeOutput(
             patched, positive, negative, empty_joint_latent(width, height, batch_size)
         )

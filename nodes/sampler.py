@@ -23,6 +23,7 @@ from .sockets import (
     validate_size,
 )
 from .speed import approximation, speed_inputs
+from .strength import reference_strength, strength_inputs
 
 
 class Sampler(io.ComfyNode):
@@ -88,6 +89,7 @@ class Sampler(io.ComfyNode):
                     tooltip="Below 1 sampling starts from latent's picture and changes it only in "
                     "part; the steps are spent on that part of the noise.",
                 ),
+                *strength_inputs(),
             ],
             outputs=panel_outputs(),
         )
@@ -112,7 +114,7 @@ class Sampler(io.ComfyNode):
         scheduler: str = PUBLISHED_SCHEDULE,
         latent=None,
         denoise: float = 1.0,
-        **speed,
+        **advanced,
     ) -> io.NodeOutput:
         if denoise < 1 and latent is None:
             raise ValueError(
@@ -121,6 +123,7 @@ class Sampler(io.ComfyNode):
                 "denoise to 1"
             )
         with titled("RefAny3D Sampler"):
+            strength, speed = reference_strength(advanced)
             if latent is not None:
                 latent = as_joint_latent(latent, width, height)
                 width, height = joint_size(latent)
@@ -128,7 +131,7 @@ class Sampler(io.ComfyNode):
             patched = patch_model(
                 model, adapters, approximation=approximation(**speed), size=(width, height)
             )
-            positive, negative = with_references(positive, reference)
+            positive, negative = with_references(positive, reference, strength)
             latent = latent or empty_joint_latent(width, height, 1)
             levels = sigmas(patched, scheduler, steps, width, height, denoise)
             joint = sample_joint(

@@ -1,5 +1,7 @@
 """Advanced inputs for how strongly the references count, of Apply RefAny3D and RefAny3D Sampler."""
 
+from typing import Any
+
 from comfy_api.latest import io
 
 from ..refany3d_core.method.strength import ReferenceStrength
@@ -27,7 +29,9 @@ def strength_inputs() -> list[io.Input]:
             "leaves them out, 2 counts them twice. Between costs twice the attention.",
             **_COMMON,
         ),
-        _level("reference_start", 1.0, "Highest noise level (sigma) at which there are references."),
+        _level(
+            "reference_start", 1.0, "Highest noise level (sigma) at which there are references."
+        ),
         _level(
             "reference_end",
             0.0,
@@ -43,18 +47,21 @@ def strength_inputs() -> list[io.Input]:
     ]
 
 
-def reference_strength(
-    reference_strength: float = 1.0,
-    reference_start: float = 1.0,
-    reference_end: float = 0.0,
-    view_weights: str = "",
-) -> ReferenceStrength:
-    """The inputs' values, as the core takes them.
+def reference_strength(values: dict[str, Any]) -> tuple[ReferenceStrength, dict[str, Any]]:
+    """The inputs' values, as the core takes them, and the values that are of other inputs.
+
+    Args:
+        values: of a node's inputs by name; missing ones have their defaults.
 
     Raises:
         ValueError: view_weights is no list of numbers of at least 0.
     """
-    views = tuple(numbers("view_weights", view_weights)) if view_weights.strip() else ()
+    own = {i.id: values.get(i.id, i.default) for i in strength_inputs()}
+    text = own["view_weights"]
+    views = tuple(numbers("view_weights", text)) if text.strip() else ()
     if any(weight < 0 for weight in views):
-        raise ValueError(f"view_weights is {view_weights[:80]!r}; weights are 0 or more")
-    return ReferenceStrength(reference_strength, reference_start, reference_end, views)
+        raise ValueError(f"view_weights is {text[:80]!r}; weights are 0 or more")
+    strength = ReferenceStrength(
+        own["reference_strength"], own["reference_start"], own["reference_end"], views
+    )
+    return strength, {name: value for name, value in values.items() if name not in own}

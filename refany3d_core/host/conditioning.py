@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import comfy.conds
 import node_helpers
 
+from ..method.strength import ReferenceStrength
 from ..reference import Reference
 from .notices import notify
 
@@ -28,10 +29,12 @@ class Pass(NamedTuple):
     Attributes:
         black_copies: 0 in the conditional pass, else how many pairs the black one stands for.
         references: how many reference latents belong to it.
+        strength: how much they count, in the conditional pass.
     """
 
     black_copies: int
     references: int
+    strength: ReferenceStrength = ReferenceStrength()
 
 
 class PassCondition(comfy.conds.CONDConstant):
@@ -60,19 +63,23 @@ Conditioning = list[tuple[Any, dict[str, Any]]]
 
 
 def with_references(
-    positive: Conditioning, reference: Reference
+    positive: Conditioning,
+    reference: Reference,
+    strength: ReferenceStrength = ReferenceStrength(),
 ) -> tuple[Conditioning, Conditioning]:
     """Positive and negative conditioning of the method, from the prompt's conditioning.
 
     Args:
         positive: the prompt, as a text encoder node gives it.
         reference: n encoded reference pairs.
+        strength: how much they count.
 
     Returns:
         (positive, negative): the same prompt with the 2n references, and with one black pair.
 
     Raises:
-        ValueError: the conditioning already carries reference latents.
+        ValueError: the conditioning already carries reference latents, or there are weights for
+            another number of views.
     """
     if any(options.get("reference_latents") for _, options in positive):
         raise ValueError(
@@ -83,11 +90,13 @@ def with_references(
     views = list(reference.view_latents.split(1)) + list(reference.point_map_latents.split(1))
     black = [reference.empty_latent, reference.empty_latent]
     copies = len(reference.view_latents)
-    return _attach(positive, views, 0), _attach(positive, black, copies)
+    strength.weights(copies, 1.0)
+    conditional = Pass(0, len(views), strength)
+    return _attach(positive, views, conditional), _attach(positive, black, Pass(copies, len(black)))
 
 
-def _attach(prompt: Conditioning, latents: list, black_copies: int) -> Conditioning:
-    condition = PassCondition(Pass(black_copies, len(latents)))
+def _attach(prompt: Conditioning, latents: list, kind: Pass) -> Conditioning:
+    condition = PassCondition(kind)
     out = []
     for entry in prompt:
         conds = {**entry[1].get("model_conds", {}), PASS_KEY: condition}

@@ -225,8 +225,12 @@ class JointDenoising:
             self._rotary[shapes] = rotary_table(
                 model, inputs, layout, self.components, transformer_options
             )
-        stored, compute, keep = StoredReferences(), True, False
-        if self.approximation.reference_reuse > 1:
+        weights: tuple[float, ...] = ()
+        if not kind.black_copies:
+            weights = kind.strength.weights(layout.pairs, timestep[0].item())
+        absent = bool(weights) and not any(weights)
+        stored, compute, keep = StoredReferences(), not absent, False
+        if self.approximation.reference_reuse > 1 and not absent:
             # A pass with skipped blocks (Skip Layer Guidance) keeps its own.
             replaced = transformer_options.get("patches_replace", {}).get("dit", {})
             key = (tuple(transformer_options["uuids"]), frozenset(replaced), shapes)
@@ -240,6 +244,7 @@ class JointDenoising:
             transformer_options.get("optimized_attention_override"),
             stored,
             keep,
+            weights,
         )
         adapters = self._on_device.get(x.device, self.adapters)
         routing = Routing(adapters.layers(), layout, self.components)

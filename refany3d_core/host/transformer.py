@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,6 +131,8 @@ class BranchAttention:
         outer: the override of another pack, or None.
         stored: keys and values of references.
         keep: put those of every block into `stored`.
+        weights: how much each view pair counts in the conditional pass, or () for 1 each. With all
+            at 0 the references are in neither the sequence nor `stored`.
     """
 
     def __init__(
@@ -141,6 +144,7 @@ class BranchAttention:
         outer: Any,
         stored: StoredReferences,
         keep: bool,
+        weights: Sequence[float] = (),
     ) -> None:
         self.layout = layout
         self.black_copies = black_copies
@@ -149,6 +153,8 @@ class BranchAttention:
         self.outer = outer
         self.stored = stored
         self.keep = keep
+        self.weights = weights
+        self.absent = bool(weights) and not any(weights)
 
     def __call__(
         self, func: Any, q: Tensor, k: Tensor, v: Tensor, heads: int, **kwargs: Any
@@ -167,7 +173,7 @@ class BranchAttention:
         layout, main = self.layout, self.layout.main
         options = kwargs["transformer_options"]
         block = (options["block_type"], options["block_index"])
-        if k.shape[2] == main:
+        if k.shape[2] == main and not self.absent:
             stored = self.stored.load(block, k)
             k, v = (torch.cat(pair, dim=2) for pair in zip((k, v), stored))
         elif self.keep:
@@ -177,12 +183,14 @@ class BranchAttention:
         if not main:
             return isolated_references(attend, q, k, v, layout)
         if self.isolated and q.shape[2] > main:
-            targets = isolated_views(attend, q[:, :, :main], k, v, layout, self.text_agnostic)
+            targets = isolated_views(
+                attend, q[:, :, :main], k, v, layout, self.text_agnostic, self.weights
+            )
             references = isolated_references(
                 attend, q[:, :, main:], k[:, :, main:], v[:, :, main:], layout
             )
             return torch.cat([targets, references], dim=1)
-        return isolated_views(attend, q, k, v, layout, self.text_agnostic)
+        return isolated_views(attend, q, k, v, layout, self.text_agnostic, self.weights)
 
 
 def predict(

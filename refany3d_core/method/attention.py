@@ -41,7 +41,8 @@ def isolated_views(
         attend: the attention function.
         q: queries [B, heads, S, head_dim] of the whole sequence (S = layout.total), or of text and
             targets alone (S = layout.main).
-        k: keys of the whole sequence, [B, heads, layout.total, head_dim].
+        k: keys of the whole sequence, [B, heads, layout.total, head_dim], or of text and targets
+            alone when there are no references.
         v: values, as k.
         layout: where the branches lie.
         text_agnostic: the map target does not see the text.
@@ -51,7 +52,7 @@ def isolated_views(
         [B, S, heads * head_dim].
     """
     sees_all = layout.text + layout.target
-    weighed = any(weight != 1 for weight in weights)
+    weighed = k.shape[2] == layout.total and any(weight != 1 for weight in weights)
 
     def look(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         if weighed:
