@@ -8,6 +8,8 @@ Flux; shares no code with `refany3d_core`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from comfy.ldm.flux.layers import timestep_embedding
@@ -52,7 +54,7 @@ class Oracle:
 
     def predict(
         self, x: Tensor, timestep: Tensor, text: Tensor, pooled: Tensor, guidance: Tensor,
-        references: Tensor, masked: bool,
+        references: Tensor, masked: bool, kept: Sequence[Sequence[int]] = (),
     ) -> Tensor:  # fmt: skip
         """Velocity [1, 16, H, 2 W] of one pass.
 
@@ -64,9 +66,13 @@ class Oracle:
             guidance: [1].
             references: [2n, 16, h, w], RGB views first.
             masked: the conditional pass' group mask; else all see all.
+            kept: numbers of each view's tokens that stay, or () for all.
         """
         views = len(references) // 2
         branches = self._branches(x, timestep, text, pooled, guidance, references)
+        for i, branch in enumerate(branches[3:] if kept else ()):
+            tokens = list(kept[i % views])
+            branch.x, branch.rotary = branch.x[:, tokens], branch.rotary[:, :, tokens]
         sees = [self._visible(i, views, masked) for i in range(len(branches))]
         for i in range(len(self.model.double_blocks)):
             self._double(i, branches, sees)

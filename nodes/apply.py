@@ -7,7 +7,7 @@ from ..refany3d_core.host.latents import check_size, empty_joint_latent
 from ..refany3d_core.host.patch import patch_model
 from ..refany3d_core.method.components import Components
 from .sockets import CATEGORY, method_inputs, size_inputs, titled, validate_size
-from .speed import approximation, speed_inputs
+from .speed import approximation, preset_inputs, speed_inputs
 from .strength import reference_strength, strength_inputs
 
 _ABLATIONS = {
@@ -50,6 +50,7 @@ class Apply(io.ComfyNode):
                     for name, tooltip in _ABLATIONS.items()
                 ),
                 *strength_inputs(),
+                *preset_inputs(),
             ],
             outputs=[
                 io.Model.Output(
@@ -107,10 +108,11 @@ class Apply(io.ComfyNode):
         )
         with titled("Apply RefAny3D"):
             strength, speed = reference_strength(advanced)
-            patched = patch_model(
-                model, adapters, components, approximation(**speed), (width, height)
+            approximated = approximation(**speed)
+            patched = patch_model(model, adapters, components, approximated, (width, height))
+            positive, negative = with_references(
+                positive, reference, strength, approximated.trim_references
             )
-            positive, negative = with_references(positive, reference, strength)
         return io.NodeOutput(
             patched, positive, negative, empty_joint_latent(width, height, batch_size)
         )

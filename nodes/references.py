@@ -89,5 +89,6 @@ class ChooseViews(io.ComfyNode):
             reference.view_latents[kept],
             reference.point_map_latents[kept],
             reference.empty_latent,
+            None if reference.object_tokens is None else reference.object_tokens[kept],
         )
         return io.NodeOutput(chosen, ", ".join(map(str, kept)))

@@ -22,7 +22,7 @@ from .sockets import (
     titled,
     validate_size,
 )
-from .speed import approximation, speed_inputs
+from .speed import approximation, preset_inputs, speed_inputs
 from .strength import reference_strength, strength_inputs
 
 
@@ -90,6 +90,7 @@ class Sampler(io.ComfyNode):
                     "part; the steps are spent on that part of the noise.",
                 ),
                 *strength_inputs(),
+                *preset_inputs(),
             ],
             outputs=panel_outputs(),
         )
@@ -128,10 +129,11 @@ class Sampler(io.ComfyNode):
                 latent = as_joint_latent(latent, width, height)
                 width, height = joint_size(latent)
             check_size("RefAny3D Sampler", width, height)
-            patched = patch_model(
-                model, adapters, approximation=approximation(**speed), size=(width, height)
+            approximated = approximation(**speed)
+            patched = patch_model(model, adapters, approximation=approximated, size=(width, height))
+            positive, negative = with_references(
+                positive, reference, strength, approximated.trim_references
             )
-            positive, negative = with_references(positive, reference, strength)
             latent = latent or empty_joint_latent(width, height, 1)
             levels = sigmas(patched, scheduler, steps, width, height, denoise)
             joint = sample_joint(

@@ -1,8 +1,17 @@
 """Advanced inputs that trade exactness for speed, shared by Apply RefAny3D and RefAny3D Sampler."""
 
+from dataclasses import asdict
+
 from comfy_api.latest import io
 
 from ..refany3d_core.method.approximation import Approximation
+
+_PRESETS: dict[str, dict] = {
+    "exact": {},
+    "balanced": {"trim_references": True, "reference_reuse": 4},
+    "fast": {"trim_references": True, "reference_reuse": 1000, "guidance_end": 0.74},
+}
+"""Settings by name, by their error on the small model (docs/evidence.md)."""
 
 _STORAGE = {
     "device": {},
@@ -65,18 +74,32 @@ def speed_inputs() -> list[io.Input]:
     ]
 
 
-def approximation(
-    reference_reuse: int = 1,
-    reuse_storage: str = "device",
-    isolated_references: bool = False,
-    guidance_start: float = 1.0,
-    guidance_end: float = 0.0,
-) -> Approximation:
-    """The inputs' values, as the core takes them."""
-    return Approximation(
-        reference_reuse=reference_reuse,
-        isolated_references=isolated_references,
-        guidance_start=guidance_start,
-        guidance_end=guidance_end,
-        **_STORAGE[reuse_storage],
-    )
+def preset_inputs() -> list[io.Input]:
+    """The one choice for most users, and what came after the inputs above; last on their nodes, so
+    that saved workflows keep their values."""
+    return [
+        io.Combo.Input(
+            "speed",
+            options=list(_PRESETS),
+            default="exact",
+            optional=True,
+            tooltip="exact: the published arithmetic. balanced: references without their white "
+            "paper, recomputed every fourth step. fast: computed once, and image guidance in the "
+            "first half only. Advanced inputs that are not at their default go before.",
+        ),
+        io.Boolean.Input(
+            "trim_references",
+            default=False,
+            optional=True,
+            advanced=True,
+            tooltip="Leave out reference tokens that show white paper only; half the work at 8 "
+            "views.",
+        ),
+    ]
+
+
+def approximation(speed: str = "exact", reuse_storage: str = "device", **single) -> Approximation:
+    """The inputs' values, as the core takes them; single settings off their default go before."""
+    usual = asdict(Approximation())
+    chosen = {name: value for name, value in single.items() if value != usual[name]}
+    return Approximation(**{**_PRESETS[speed], **chosen, **_STORAGE[reuse_storage]})

@@ -13,6 +13,7 @@ import comfy.conds
 import node_helpers
 
 from ..method.strength import ReferenceStrength
+from ..method.trimming import Kept, kept_tokens
 from ..reference import Reference
 from .notices import notify
 
@@ -30,11 +31,13 @@ class Pass(NamedTuple):
         black_copies: 0 in the conditional pass, else how many pairs the black one stands for.
         references: how many reference latents belong to it.
         strength: how much they count, in the conditional pass.
+        kept: numbers of each view's tokens that stay, or () for all.
     """
 
     black_copies: int
     references: int
     strength: ReferenceStrength = ReferenceStrength()
+    kept: Kept = ()
 
 
 class PassCondition(comfy.conds.CONDConstant):
@@ -66,6 +69,7 @@ def with_references(
     positive: Conditioning,
     reference: Reference,
     strength: ReferenceStrength = ReferenceStrength(),
+    trim: bool = False,
 ) -> tuple[Conditioning, Conditioning]:
     """Positive and negative conditioning of the method, from the prompt's conditioning.
 
@@ -73,6 +77,7 @@ def with_references(
         positive: the prompt, as a text encoder node gives it.
         reference: n encoded reference pairs.
         strength: how much they count.
+        trim: leave out the references' tokens that do not show the object.
 
     Returns:
         (positive, negative): the same prompt with the 2n references, and with one black pair.
@@ -91,7 +96,15 @@ def with_references(
     black = [reference.empty_latent, reference.empty_latent]
     copies = len(reference.view_latents)
     strength.weights(copies, 1.0)
-    conditional = Pass(0, len(views), strength)
+    kept: Kept = ()
+    if trim and reference.object_tokens is None:
+        notify(
+            "trim_references has no effect: this reference does not say where its object is; make "
+            "it again with Point Map Encode"
+        )
+    elif trim:
+        kept = kept_tokens(reference.object_tokens)
+    conditional = Pass(0, len(views), strength, kept)
     return _attach(positive, views, conditional), _attach(positive, black, Pass(copies, len(black)))
 
 

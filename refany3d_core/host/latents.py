@@ -7,6 +7,7 @@ from typing import Any
 import comfy.model_management
 import torch
 
+from ..method.trimming import object_tokens
 from ..reference import LATENT_CHANNELS, Reference
 
 TOKEN_PIXELS = 16
@@ -122,7 +123,8 @@ def encode_references(vae: Any, views: torch.Tensor, point_maps: torch.Tensor) -
             "views, FLUX's makes "
             f"{expected}; load FLUX's VAE (ae.safetensors)"
         )
-    return Reference(latents[:count], latents[count : 2 * count], latents[2 * count :])
+    shown = object_tokens(point_maps, TOKEN_PIXELS)
+    return Reference(latents[:count], latents[count : 2 * count], latents[2 * count :], shown)
 
 
 def _check_views(views: torch.Tensor, point_maps: torch.Tensor) -> None:

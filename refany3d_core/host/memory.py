@@ -11,6 +11,8 @@ from typing import Any
 
 import comfy.model_base
 
+from .conditioning import pass_of
+
 _MAIN_TENSORS, _REFERENCE_TENSORS = 17.1, 12.4
 """Peak of a pass in numbers per token and channel, for text and targets and for references.
 
@@ -38,6 +40,9 @@ def working_bytes(hidden: int, batch: int, target: int, conds: dict[str, list], 
 
 def reference_tokens(cond: dict[str, Any]) -> int:
     """Tokens of the references of one conditioning."""
+    kind = pass_of(cond)
+    if kind is not None and kind.kept:
+        return 2 * sum(len(view) for view in kind.kept)
     return sum(math.prod(x.shape[-2:]) // 4 for x in cond.get("reference_latents", ()))
 
 

@@ -19,6 +19,8 @@ from .model_files import FOLDER, REFERENCES
 _FORMAT = "refany3d-reference-1"
 _SUFFIX = ".safetensors"
 _KEYS = ("view_latents", "point_map_latents", "empty_latent")
+_OPTIONAL = "object_tokens"
+"""Not in files of earlier versions."""
 
 
 def reference_names() -> list[str]:
@@ -62,6 +64,8 @@ def save_reference(reference: Reference, name: str) -> bool:
             "without a folder"
         )
     tensors = {key: getattr(reference, key).detach().cpu().contiguous().clone() for key in _KEYS}
+    if reference.object_tokens is not None:
+        tensors[_OPTIONAL] = reference.object_tokens.cpu().to(torch.uint8)
     path = _path(name)
     # One entry: the library writes several in an order that changes from run to run.
     content = save(tensors, {"format": _FORMAT})
@@ -155,6 +159,7 @@ def load_reference(name: str) -> Reference:
         raise ValueError(
             f"{where} cannot be read ({error}); the file is damaged: save the reference again"
         ) from error
+    objects = tensors.pop(_OPTIONAL, None)
     if metadata.get("format") != _FORMAT or sorted(tensors) != sorted(_KEYS):
         raise ValueError(
             f"{where} is no reference of this version; save it with Save Reference (LoRAs belong "
@@ -166,7 +171,9 @@ def load_reference(name: str) -> Reference:
         raise ValueError(f"{where} has shapes that do not belong together: {shapes}; save it again")
     if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
         raise ValueError(f"{where} has NaN or infinite values; encode and save the asset again")
-    return Reference(**tensors)
+    if objects is not None and objects.shape != (shape[0], shape[2] // 2, shape[3] // 2):
+        raise ValueError(f"{where} has {_OPTIONAL} of {tuple(objects.shape)}; save it again")
+    return Reference(**tensors, object_tokens=None if objects is None else objects > 0)
 
 
 def _is_plain(name: object) -> bool:

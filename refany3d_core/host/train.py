@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -112,7 +113,7 @@ class TrainingForward:
         layers, stored = self.adapters.layers(), StoredReferences()
         tokens = self.adapters.domain_tokens(inputs.x) if self.components.domain_token else None
         if copies:
-            alone = BranchLayout(0, 0, layout.reference, layout.pairs, layout.point_maps)
+            alone = replace(layout, text=0, target=0)
             rows = slice(None, None, copies)
             few = Inputs(
                 inputs.x[rows], inputs.timestep[rows], inputs.context[rows],

@@ -17,6 +17,7 @@ from ..method.branches import MAP_ROW, TEXT_ROW, BranchLayout
 from ..method.components import Components
 from ..method.guidance import REFERENCE_GUIDANCE, REFERENCE_TIMESTEP
 from ..method.positions import grid_positions, reference_offset
+from ..method.trimming import Kept
 from .pruning import reference_keys_values
 from .reuse import StoredReferences
 from .routing import Routing
@@ -33,6 +34,7 @@ class Inputs:
         pooled: pooled text [B, V] or None.
         guidance: distilled guidance [B] or None.
         references: RGB views then their point maps, [B, 16, h, w] each.
+        kept: numbers of each view's tokens that stay, or () for all.
     """
 
     x: Tensor
@@ -41,6 +43,7 @@ class Inputs:
     pooled: Tensor | None
     guidance: Tensor | None
     references: list[Tensor]
+    kept: Kept = ()
 
     def layout(self, patch: int, components: Components) -> BranchLayout:
         """Where the branches of these inputs lie."""
@@ -48,8 +51,9 @@ class Inputs:
         rows, columns = (n // patch for n in self.references[0].shape[-2:])
         pairs = len(self.references) // 2
         return BranchLayout(
-            self.context.shape[1], height * width, rows * columns, pairs, components.point_maps
-        )
+            self.context.shape[1], height * width, rows * columns, pairs, components.point_maps,
+            tuple(len(view) for view in self.kept),
+        )  # fmt: skip
 
 
 def branch_tokens(
@@ -60,8 +64,12 @@ def branch_tokens(
     views, maps = inputs.references[: layout.pairs], inputs.references[layout.pairs :]
     if not with_references:
         views, maps = [], []
-    latents = [*targets, *maps, *views] if layout.point_maps else [*targets[:1], *views]
-    return model.img_in(torch.cat([model.process_img(latent)[0] for latent in latents], dim=1))
+    references = [*maps, *views] if layout.point_maps else views
+    tokens = [model.process_img(latent)[0] for latent in references]
+    if inputs.kept:
+        tokens = [x[:, list(inputs.kept[i % layout.pairs])] for i, x in enumerate(tokens)]
+    shown = targets if layout.point_maps else targets[:1]
+    return model.img_in(torch.cat([*(model.process_img(x)[0] for x in shown), *tokens], dim=1))
 
 
 def modulation_rows(model: Flux, inputs: Inputs, domain_tokens: Tensor | None) -> Tensor:
@@ -110,8 +118,9 @@ def rotary_table(
         shift = torch.tensor([0.0, 0.0, 0.0 if components.shared_positions else offset])
         targets.append(target + shift)
         domains = 2
-    references = grid_positions(rows, columns, -offset).repeat(layout.pairs * domains, 1)
-    ids = torch.cat([torch.zeros(layout.text, 3), *targets, references])
+    whole = grid_positions(rows, columns, -offset)
+    views = [whole[list(view)] for view in inputs.kept] or [whole] * layout.pairs
+    ids = torch.cat([torch.zeros(layout.text, 3), *targets, *views * domains])
     return model.pe_embedder(ids[None].to(inputs.x.device))
 
 

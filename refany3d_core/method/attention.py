@@ -16,6 +16,7 @@ No call carries a mask, because attention backends drop masks without a word or 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -81,12 +82,11 @@ def _groups(
         keys: how many keys there are, references included.
         weights: of each view pair.
     """
-    size, first = layout.reference, keys - layout.references
+    first = keys - layout.references
     groups: dict[float, list[slice]] = {1.0: [slice(0, first)]}
-    for domain in range(2 if layout.point_maps else 1):
-        for i, weight in enumerate(weights):
-            start = first + (domain * layout.pairs + i) * size
-            groups.setdefault(float(weight), []).append(slice(start, start + size))
+    for weight, view in zip(weights, layout.view_ranges()):
+        ranges = [slice(first + start, first + end) for start, end in view]
+        groups.setdefault(float(weight), []).extend(ranges)
     return [(weight, ranges) for weight, ranges in groups.items() if weight > 0]
 
 
@@ -114,12 +114,8 @@ def weighted_groups(
     Returns:
         [B, S, heads * head_dim].
     """
-
-    def picked(x: Tensor, ranges: Sequence[slice]) -> Tensor:
-        return torch.cat([x[:, :, part] for part in ranges], dim=2)
-
-    keys = [picked(k, ranges) for _, ranges in groups]
-    answers = [attend(q, key, picked(v, ranges)) for key, (_, ranges) in zip(keys, groups)]
+    keys = [_picked(k, ranges) for _, ranges in groups]
+    answers = [attend(q, key, _picked(v, ranges)) for key, (_, ranges) in zip(keys, groups)]
     if len(groups) == 1:
         return answers[0]
     every = torch.cat(keys, dim=2)
@@ -140,23 +136,21 @@ def weighted_groups(
 
 
 def _view_pairs(attend: Attend, q: Tensor, k: Tensor, v: Tensor, layout: BranchLayout) -> Tensor:
-    """All view pairs in one call, the pairs in the batch: [B, layout.references, heads *
-    head_dim]."""
-    batch, heads, _, head_dim = q.shape
-    domains = 2 if layout.point_maps else 1
+    """View pairs one by one, [B, layout.references, heads * head_dim]; one at a time, since they
+    may differ in length, and to copy the keys of text and targets for one of them only."""
+    main = layout.main
+    pictures: list[list[Tensor]] = [[], []]
+    for view in layout.view_ranges():
+        ranges = [slice(main + start, main + end) for start, end in view]
+        seen = [slice(0, main), *ranges]
+        answer = attend(_picked(q, ranges), _picked(k, seen), _picked(v, seen))
+        for domain, part in enumerate(answer.split([end - start for start, end in view], dim=1)):
+            pictures[domain].append(part)
+    return torch.cat([part for domain in pictures for part in domain], dim=1)
 
-    def pairs(x: Tensor) -> Tensor:
-        x = x[:, :, layout.main :].reshape(batch, heads, domains, layout.pairs, -1, head_dim)
-        x = x.permute(0, 3, 1, 2, 4, 5)
-        return x.reshape(batch * layout.pairs, heads, domains * layout.reference, head_dim)
 
-    def pairs_and_main(x: Tensor) -> Tensor:
-        main = x[:, None, :, : layout.main].expand(-1, layout.pairs, -1, -1, -1)
-        return torch.cat([main.flatten(0, 1), pairs(x)], dim=2)
-
-    out = attend(pairs(q), pairs_and_main(k), pairs_and_main(v))
-    out = out.reshape(batch, layout.pairs, domains, layout.reference, -1).transpose(1, 2)
-    return out.reshape(batch, layout.references, -1)
+def _picked(x: Tensor, ranges: Sequence[slice]) -> Tensor:
+    return torch.cat([x[:, :, part] for part in ranges], dim=2)
 
 
 def isolated_references(
@@ -174,8 +168,7 @@ def isolated_references(
     Returns:
         [B, layout.references, heads * head_dim].
     """
-    alone = BranchLayout(0, 0, layout.reference, layout.pairs, layout.point_maps)
-    return _view_pairs(attend, q, k, v, alone)
+    return _view_pairs(attend, q, k, v, replace(layout, text=0, target=0))
 
 
 def weighted_references(

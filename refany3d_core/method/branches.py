@@ -40,6 +40,7 @@ class BranchLayout:
         pairs: number of reference pairs (RGB view, point map) in the sequence.
         point_maps: False leaves out the map target and the map references (the paper's ablation
             without the point-map branch).
+        kept: tokens of each view's references where they are trimmed, or () for all of them.
     """
 
     text: int
@@ -47,6 +48,12 @@ class BranchLayout:
     reference: int
     pairs: int
     point_maps: bool = True
+    kept: tuple[int, ...] = ()
+
+    @property
+    def views(self) -> tuple[int, ...]:
+        """Tokens of one reference picture of each view."""
+        return self.kept or (self.reference,) * self.pairs
 
     @property
     def map_target(self) -> int:
@@ -56,12 +63,12 @@ class BranchLayout:
     @property
     def map_references(self) -> int:
         """Tokens of all map references."""
-        return self.pairs * self.reference if self.point_maps else 0
+        return self.rgb_references if self.point_maps else 0
 
     @property
     def rgb_references(self) -> int:
         """Tokens of all RGB references."""
-        return self.pairs * self.reference
+        return sum(self.views)
 
     @property
     def targets(self) -> int:
@@ -107,6 +114,17 @@ class BranchLayout:
             for start, end, row in self.image_dims()
             if row >= MAP_REFERENCE_ROW
         ]
+
+    def view_ranges(self) -> list[list[Range]]:
+        """(start, end) of each view's references, counted from the first reference: those of its
+        point map and of its picture."""
+        ranges: list[list[Range]] = [[] for _ in self.views]
+        start = 0
+        for _ in range(2 if self.point_maps else 1):
+            for view, length in zip(ranges, self.views):
+                view.append((start, start + length))
+                start += length
+        return ranges
 
     def point_map_range(self, stream: Stream) -> Range:
         """Tokens (or rows) of the map target and the map references: where Domain-LoRA acts."""

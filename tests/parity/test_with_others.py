@@ -175,8 +175,8 @@ def test_attention_override_of_another_pack(golden):
         return model
 
     assert torch.equal(run(golden, other), run(golden))
-    # A step: text + RGB and map in 3 blocks, pairs in all but the last; negative: one a block.
-    assert len(seen) == 4 * (3 * 2 + 2 + 3)
+    # A step: text + RGB and map in 3 blocks, 2 pairs in all but the last; negative: one a block.
+    assert len(seen) == 4 * (3 * 2 + 2 * 2 + 3)
 
 
 @pytest.mark.parametrize("sampler", ["dpmpp_2m", "heun", "uni_pc"])
