@@ -190,6 +190,11 @@ class ComfyServer:
             raise ServerError(failure(entry))
         return entry["outputs"]
 
+    def wait_until_idle(self) -> None:
+        """Wait until nothing runs and nothing is queued."""
+        while any(self.get("/queue").values()):
+            time.sleep(0.2)
+
     def interrupt(self) -> None:
         self.post("/interrupt", {})
 

@@ -7,7 +7,6 @@ leaves the pictures in `output/`.
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import subprocess
 import sys
@@ -15,10 +14,10 @@ import time
 from pathlib import Path
 
 from comfy_server import ComfyServer, ServerError
-from graph import set_widgets, to_api
+from graph import set_widgets, template, to_api
 from host_setup import ROOT, Host, main_with_setup
 
-WORKFLOW = ROOT / "workflows" / "refany3d_demo.json"
+TEMPLATE = "Try it without a download"
 OUTPUT = ROOT / "output"
 
 WHAT_THE_PICTURES_ARE = """\
@@ -41,13 +40,17 @@ def arguments() -> argparse.Namespace:
 
 def demo_graph(server: ComfyServer, mesh: str | None, prompt: str | None) -> dict:
     """The bundled template, on another mesh or prompt when given, with its views saved as well."""
-    workflow = json.loads(WORKFLOW.read_text(encoding="utf-8"))
     changes: dict[str, dict[str, object]] = {}
     if mesh:
         changes["RefAny3D_LoadMesh"] = {"mesh_file": mesh}
     if prompt:
         changes["CLIPTextEncode"] = {"text": prompt}
-    graph = set_widgets(to_api(workflow, server.get("/object_info")), changes)
+    graph = set_widgets(to_api(template(TEMPLATE), server.get("/object_info")), changes)
+    for node in graph.values():
+        if node["class_type"] == "SaveImage":
+            name = node["inputs"]["filename_prefix"].removeprefix("RefAny3D/")
+            name = {"image": "demo", "point_map": "demo_point_map"}[name]
+            node["inputs"]["filename_prefix"] = f"RefAny3D/{name}"
     views = next(key for key, node in graph.items()
                  if node["class_type"] == "RefAny3D_RenderViews")  # fmt: skip
     for number, name in enumerate(("demo_views", "demo_view_point_maps")):
@@ -76,7 +79,7 @@ def run_demo(host: Host, options: argparse.Namespace) -> int:
     try:
         with server:
             what = mesh or "the bundled mushroom"
-            print(f"[demo] Running {WORKFLOW.name} on {what} ...", flush=True)
+            print(f"[demo] Running the template ({TEMPLATE}) on {what} ...", flush=True)
             start = time.monotonic()
             graph = demo_graph(server, f"3d/{mesh.name}" if mesh else None, options.prompt)
             files = sorted(server.files(server.run(graph)))

@@ -1,9 +1,33 @@
-"""The templates for FLUX.1-dev: nodes, links and groups. `save_workflows.py` builds them."""
+"""The templates for FLUX.1-dev."""
 
 from __future__ import annotations
 
+from template_parts import (
+    BLUE,
+    BROWN,
+    GREEN,
+    MESH_LINKS,
+    SAMPLE_LINKS,
+    SAVE_LINKS,
+    Box,
+    Link,
+    Node,
+    Template,
+    make_box,
+    node,
+    note,
+    sampling_nodes,
+    save_nodes,
+)
+
 HF = "https://huggingface.co"
-MODELS = {
+REFANY3D = {
+    "RefAny3D_LoadAdapters": [
+        (name, "refany3d", f"{HF}/JudgementH/RefAny3D/resolve/main/{name}")
+        for name in ("default.safetensors", "coord.safetensors", "domain_embedder.pth")
+    ],
+}
+FLUX = {
     "UNETLoader": [
         ("flux1-dev.safetensors", "diffusion_models",
          f"{HF}/Comfy-Org/flux1-dev/resolve/main/flux1-dev.safetensors"),
@@ -18,165 +42,204 @@ MODELS = {
         ("ae.safetensors", "vae",
          f"{HF}/Comfy-Org/Lumina_Image_2.0_Repackaged/resolve/main/split_files/vae/ae.safetensors"),
     ],
-    "RefAny3D_LoadAdapters": [
-        (name, "refany3d", f"{HF}/JudgementH/RefAny3D/resolve/main/{name}")
-        for name in ("default.safetensors", "coord.safetensors", "domain_embedder.pth")
+    **REFANY3D,
+}  # fmt: skip
+# One file with everything of FLUX.1-dev in 8 bits.
+FLUX_FP8 = {
+    "CheckpointLoaderSimple": [
+        ("flux1-dev-fp8.safetensors", "checkpoints",
+         f"{HF}/Comfy-Org/flux1-dev/resolve/main/flux1-dev-fp8.safetensors"),
+    ],
+    **REFANY3D,
+}  # fmt: skip
+HUNYUAN_FILE = "hunyuan3d-dit-v2-mv_fp16.safetensors"
+HUNYUAN = {
+    "ImageOnlyCheckpointLoader": [
+        (HUNYUAN_FILE, "checkpoints",
+         f"{HF}/Comfy-Org/hunyuan3D_2.0_repackaged/resolve/main/split_files/{HUNYUAN_FILE}"),
     ],
 }  # fmt: skip
 
-FILES_NOTE = """### Files, and where they go
 
-| file | folder |
-|---|---|
-| [flux1-dev.safetensors](%(flux)s) | models/diffusion_models |
-| [t5xxl_fp16.safetensors](%(t5)s) | models/text_encoders |
-| [clip_l.safetensors](%(clip)s) | models/text_encoders |
-| [ae.safetensors](%(ae)s) | models/vae |
-| [default.safetensors](%(default)s) | models/refany3d |
-| [coord.safetensors](%(coord)s) | models/refany3d |
-| [domain_embedder.pth](%(domain)s) | models/refany3d |
+def file_list(models: dict[str, list[tuple[str, str, str]]]) -> str:
+    """The note's list of files."""
+    lines = [
+        f"* [{name}]({address}) in `models/{folder}`"
+        for entries in models.values()
+        for name, folder, address in entries
+    ]
+    return "\n".join(lines)
 
-Put your mesh (GLB, glTF, OBJ, PLY, STL) into input/3d, or use the upload button of Load Mesh.
-
-Less memory: t5xxl_fp8_e4m3fn_scaled in place of t5xxl_fp16, and `fp8_e4m3fn` as weight_dtype.
-""" % dict(
-    zip(
-        ("flux", "t5", "clip", "ae", "default", "coord", "domain"),
-        (url for entries in MODELS.values() for _, _, url in entries),
-    )
-)
-
-SAMPLER_NOTE = """### How it works
-
-Eight views of the mesh and their point maps (each pixel's place in the mesh's box, as a colour) \
-are the references. The sampler makes two pictures side by side: the image, and the image's own \
-point map.
-
-* **image_guidance**: how strongly the mesh is followed. 2.0 is the published value.
-* **512 x 512** is the size that the model was trained at.
-* Name the object in the prompt, and describe the scene around it.
-"""
-
-ADVANCED_NOTE = """### With stock samplers
-
-Apply RefAny3D gives a patched model, both conditionings and an empty *joint* latent: the image \
-in its left half, the point map in its right half. Any stock sampler runs on it. Afterwards Split \
-Joint Latent takes the halves apart.
-
-* **cfg** is the image guidance: 2.0 is the published value.
-* **ModelSamplingFlux** with the size of ONE picture, and the scheduler **simple**, give the \
-published noise schedule. Keep its width and height equal to those of Apply RefAny3D.
-"""
 
 PROMPT = "A spotted toy cow on a picnic blanket in a sunny meadow, shallow depth of field, photo"
-BLUE, GREEN, BROWN = "#3f5159", "#335533", "#593930"
+NOTE = f"""\
+Choose your mesh in **Load Mesh**, describe the scene in **Prompt** and name the object in it.
+
+{file_list(FLUX)}
+"""
+ADVANCED_NOTE = f"""\
+**Apply RefAny3D** gives a *joint* latent, image left and point map right, for any stock sampler; \
+`cfg` is the image guidance (published: 2.0).
+
+{file_list(FLUX)}
+"""
+SMALL_CARD_NOTE = f"""\
+FLUX.1-dev in 8 bits, one file with text encoders and VAE, and four views of the mesh: for cards \
+with 12 to 16 GB. Still too much? Fewer `views`, or start ComfyUI with `--lowvram`.
+
+{file_list(FLUX_FP8)}
+"""
+TO_3D_NOTE = f"""\
+Four pictures of your mesh in a new look, each from a locked camera, cut out by the mask of **Lock \
+Pose**, go to Hunyuan3D's multi-view model.
+
+{file_list(HUNYUAN)}
+
+and the files of the other templates with FLUX.1-dev.
+"""
 
 
-def node(kind: str, x: int, y: int, width: int, height: int, **rest) -> dict:
-    return {"type": kind, "pos": [x, y], "size": [width, height], **rest}
-
-
-def shared_nodes(pictures: int) -> dict:
-    """The nodes of both templates; `pictures` is the left edge of the last column."""
+def model_nodes() -> dict[str, Node]:
+    """The loaders, and T5 on the 512 tokens that FLUX.1-dev was trained with."""
     return {
-        "note": node("MarkdownNote", 0, 0, 420, 380, widgets={"0": FILES_NOTE},
-                     title="Which files go where"),
-        "unet": node("UNETLoader", 450, 0, 330, 90, title="Load FLUX.1-dev",
-                     widgets={"unet_name": "flux1-dev.safetensors", "weight_dtype": "default"}),
-        "clip": node("DualCLIPLoader", 450, 150, 330, 130, title="Load text encoders",
-                     widgets={"clip_name1": "t5xxl_fp16.safetensors",
-                              "clip_name2": "clip_l.safetensors", "type": "flux"}),
-        "vae": node("VAELoader", 450, 340, 330, 60, title="Load VAE",
-                    widgets={"vae_name": "ae.safetensors"}),
-        "adapters": node("RefAny3D_LoadAdapters", 450, 460, 330, 110,
-                         widgets={"reference_lora": "default.safetensors",
-                                  "domain_lora": "coord.safetensors",
-                                  "domain_embedder": "domain_embedder.pth"}),
-        "mesh": node("RefAny3D_LoadMesh", 450, 690, 330, 330,
-                     widgets={"mesh_file": "examples/spot.glb"}),
-        "views": node("RefAny3D_RenderViews", 820, 690, 380, 800),
-        "encode": node("RefAny3D_EncodeReferences", 1240, 690, 250, 90),
-        "prompt": node("CLIPTextEncode", 820, 150, 400, 160, title="Prompt",
-                       widgets={"text": PROMPT}),
-        "guidance": node("FluxGuidance", 1250, 150, 240, 70, widgets={"guidance": 3.5}),
-        "decode": node("VAEDecode", pictures, 0, 240, 60),
-        "decode_map": node("RefAny3D_DecodePointMap", pictures, 600, 240, 80),
-        "image": node("SaveImage", pictures + 280, 0, 440, 500, title="Save image",
-                      widgets={"filename_prefix": "RefAny3D/image"}),
-        "map": node("SaveImage", pictures + 280, 600, 440, 500, title="Save point map",
-                    widgets={"filename_prefix": "RefAny3D/point_map"}),
+        "unet": node("UNETLoader", unet_name="flux1-dev.safetensors", weight_dtype="default"),
+        "clip": node(
+            "DualCLIPLoader", clip_name1="t5xxl_fp16.safetensors",
+            clip_name2="clip_l.safetensors", type="flux",
+        ),
+        "tokens": node("T5TokenizerOptions", min_padding=0, min_length=512),
+        "vae": node("VAELoader", vae_name="ae.safetensors"),
+        "adapters": adapters_node(),
     }  # fmt: skip
 
 
-SHARED_LINKS = [
-    ("clip", "CLIP", "prompt", "clip"),
-    ("prompt", "CONDITIONING", "guidance", "conditioning"),
-    ("mesh", "mesh", "views", "mesh"),
-    ("views", "views", "encode", "views"),
-    ("views", "point_maps", "encode", "point_maps"),
-    ("vae", "VAE", "encode", "vae"),
-    ("vae", "VAE", "decode", "vae"),
-    ("vae", "VAE", "decode_map", "vae"),
-    ("decode", "IMAGE", "image", "images"),
-    ("decode_map", "point_map", "map", "images"),
-]
+def adapters_node() -> Node:
+    return node(
+        "RefAny3D_LoadAdapters", reference_lora="default.safetensors",
+        domain_lora="coord.safetensors", domain_embedder="domain_embedder.pth",
+    )  # fmt: skip
 
 
-def shared_groups(pictures: int) -> list[tuple]:
+def models_box() -> Box:
+    return Box(
+        "Models: FLUX.1-dev and RefAny3D",
+        ("unet", "clip", "tokens", "vae", "adapters"),
+        (0, 390), (360, 230),
+        (("unet", "unet_name", "unet_name"), ("unet", "weight_dtype", "weight_dtype"),
+         ("clip", "clip_name1", "t5"), ("clip", "clip_name2", "clip_l"),
+         ("vae", "vae_name", "vae_name")),
+        {"MODEL": "model", "CLIP": "clip", "VAE": "vae"},
+    )  # fmt: skip
+
+
+def mesh_nodes(text: str, title: str, views: int = 8, resolution: int = 512) -> dict[str, Node]:
+    """Note, mesh, views and prompt."""
+    return {
+        "note": note(text, (0, 0), (360, 310), title),
+        "mesh": node("RefAny3D_LoadMesh", (0, 700), (360, 240), mesh_file="examples/spot.glb"),
+        "views": node(
+            "RefAny3D_RenderViews", (400, 0), (480, 940), views=views, resolution=resolution
+        ),
+        "prompt": node("CLIPTextEncode", (920, 0), (360, 170), "Prompt", text=PROMPT),
+        "guidance": node("FluxGuidance", guidance=3.5),
+    }
+
+
+# The small model's links, on these loaders.
+SOURCES = {
+    ("models", "clip"): ("tokens", "CLIP"),
+    ("models", "vae"): ("vae", "VAE"),
+    ("models", "model"): ("unet", "MODEL"),
+    ("models", "adapters"): ("adapters", "adapters"),
+    ("prompt", "CONDITIONING"): ("guidance", "CONDITIONING"),
+}
+MODEL_LINKS: list[Link] = [("clip", "CLIP", "tokens", "clip")]
+
+
+def flux_links(links: list[Link], sources: dict = SOURCES) -> list[Link]:
+    """Links that were written for Load Demo Models, from FLUX.1-dev's own loaders."""
+    moved = [(*sources.get(link[:2], link[:2]), *link[2:]) for link in links]
+    return [*moved, ("prompt", "CONDITIONING", "guidance", "conditioning")]
+
+
+def groups() -> list[tuple[str, list[int], str]]:
     return [
-        ("Models", [440, -80, 350, 660], BLUE),
-        ("Your mesh, seen from eight sides", [440, 610, 1060, 900], GREEN),
-        ("What to make", [810, -80, 690, 400], BROWN),
-        ("The pictures", [pictures - 10, -80, 740, 1190], BLUE),
+        ("Your mesh", [-20, 630, 400, 330], GREEN),
+        ("What to make", [900, -80, 395, 1040], BROWN),
+        ("The pictures", [1305, -80, 435, 1040], BLUE),
     ]
 
 
-def flux_dev() -> dict:
-    pictures = 1900
-    nodes = shared_nodes(pictures) | {
-        "sampler": node("RefAny3D_Sampler", 1540, 0, 310, 400,
-                        widgets={"seed": 1, "width": 512, "height": 512, "steps": 28,
-                                 "image_guidance": 2.0}),
-        "how": node("MarkdownNote", 0, 420, 420, 330, widgets={"0": SAMPLER_NOTE},
-                    title="How it works"),
-    }  # fmt: skip
-    links = [
-        *SHARED_LINKS,
-        ("unet", "MODEL", "sampler", "model"),
-        ("adapters", "adapters", "sampler", "adapters"),
-        ("encode", "reference", "sampler", "reference"),
-        ("guidance", "CONDITIONING", "sampler", "positive"),
-        ("sampler", "image", "decode", "samples"),
-        ("sampler", "point_map", "decode_map", "point_map"),
-    ]
-    groups = [
-        *shared_groups(pictures),
-        ("Sample both together", [1530, -80, 330, 500], GREEN),
-    ]
-    return {"nodes": nodes, "links": links, "groups": groups}
+def flux_sampler() -> Node:
+    return node("RefAny3D_Sampler", seed=1, width=512, height=512, steps=28, image_guidance=2.0)
 
 
-def advanced() -> dict:
-    pictures = 2640
-    nodes = shared_nodes(pictures) | {
-        "shift": node("ModelSamplingFlux", 820, 420, 300, 150,
-                      widgets={"max_shift": 1.15, "base_shift": 0.5, "width": 512, "height": 512}),
-        "apply": node("RefAny3D_Apply", 1540, 0, 310, 420,
-                      widgets={"width": 512, "height": 512, "batch_size": 1}),
-        "sampler": node("KSampler", 1910, 0, 310, 270,
-                        widgets={"seed": 1, "steps": 28, "cfg": 2.0, "sampler_name": "euler",
-                                 "scheduler": "simple", "denoise": 1.0}),
-        "split": node("RefAny3D_SplitLatent", 2280, 0, 280, 60),
-        "how": node("MarkdownNote", 0, 420, 420, 330, widgets={"0": ADVANCED_NOTE},
-                    title="With stock samplers"),
-    }  # fmt: skip
-    links = [
-        *SHARED_LINKS,
-        ("unet", "MODEL", "shift", "model"),
+def flux_dev() -> Template:
+    return Template(
+        nodes=mesh_nodes(NOTE, "Your mesh in a picture")
+        | model_nodes()
+        | sampling_nodes(flux_sampler())
+        | save_nodes(),
+        links=[*MODEL_LINKS, *flux_links([*MESH_LINKS, *SAMPLE_LINKS]), *SAVE_LINKS],
+        boxes={"models": models_box(), "make": make_box(240, more=("guidance",))},
+        groups=groups(),
+        models=FLUX,
+    )
+
+
+def small_card() -> Template:
+    sources = SOURCES | {
+        ("models", "clip"): ("tokens", "CLIP"),
+        ("models", "vae"): ("checkpoint", "VAE"),
+        ("models", "model"): ("checkpoint", "MODEL"),
+    }
+    return Template(
+        nodes=mesh_nodes(SMALL_CARD_NOTE, "For cards with 12 to 16 GB", views=4)
+        | {
+            "checkpoint": node("CheckpointLoaderSimple", ckpt_name="flux1-dev-fp8.safetensors"),
+            "tokens": node("T5TokenizerOptions", min_padding=0, min_length=512),
+            "adapters": adapters_node(),
+        }
+        | sampling_nodes(flux_sampler())
+        | save_nodes(),
+        links=[
+            ("checkpoint", "CLIP", "tokens", "clip"),
+            *flux_links([*MESH_LINKS, *SAMPLE_LINKS], sources),
+            *SAVE_LINKS,
+        ],
+        boxes={
+            "models": Box(
+                "Models: FLUX.1-dev (fp8) and RefAny3D",
+                ("checkpoint", "tokens", "adapters"),
+                (0, 390), (360, 150),
+                (("checkpoint", "ckpt_name", "ckpt_name"),),
+                {"MODEL": "model", "CLIP": "clip", "VAE": "vae"},
+            ),
+            "make": make_box(240, more=("guidance",)),
+        },
+        groups=groups(),
+        models=FLUX_FP8,
+    )  # fmt: skip
+
+
+def advanced() -> Template:
+    nodes = sampling_nodes(
+        node("KSampler", (1320, 0), seed=1, steps=28, cfg=2.0, sampler_name="euler",
+             scheduler="simple", denoise=1.0)
+    )  # fmt: skip
+    nodes |= {
+        "shift": node("ModelSamplingFlux", max_shift=1.15, base_shift=0.5, width=512, height=512),
+        "apply": node("RefAny3D_Apply", width=512, height=512, batch_size=1),
+        "split": node("RefAny3D_SplitLatent"),
+    }
+    nodes["sampler"] = {**nodes["sampler"], "pos": [920, 240], "size": [360, 270]}
+    links = [link for link in SAMPLE_LINKS if link[2] != "sampler" and link[0] != "sampler"]
+    links += [
+        ("models", "model", "shift", "model"),
         ("shift", "MODEL", "apply", "model"),
-        ("adapters", "adapters", "apply", "adapters"),
+        ("models", "adapters", "apply", "adapters"),
         ("encode", "reference", "apply", "reference"),
-        ("guidance", "CONDITIONING", "apply", "positive"),
+        ("prompt", "CONDITIONING", "apply", "positive"),
         ("apply", "model", "sampler", "model"),
         ("apply", "positive", "sampler", "positive"),
         ("apply", "negative", "sampler", "negative"),
@@ -185,9 +248,134 @@ def advanced() -> dict:
         ("split", "image", "decode", "samples"),
         ("split", "point_map", "decode_map", "point_map"),
     ]
-    groups = [
-        *shared_groups(pictures),
-        ("Published noise schedule", [810, 340, 690, 250], GREEN),
-        ("Sample both together", [1530, -80, 1040, 520], GREEN),
+    nodes |= {
+        "image": node("SaveImage", (1320, 0), (400, 560), "Image",
+                      filename_prefix="RefAny3D/image"),
+        "map": node("SaveImage", filename_prefix="RefAny3D/point_map"),
+    }  # fmt: skip
+    return Template(
+        nodes=mesh_nodes(ADVANCED_NOTE, "With stock samplers") | model_nodes() | nodes,
+        links=[*MODEL_LINKS, *flux_links([*MESH_LINKS, *links]), *SAVE_LINKS],
+        boxes={
+            "models": models_box(),
+            "apply_box": Box(
+                "Render and encode the mesh, Apply RefAny3D",
+                ("views", "encode", "guidance", "shift", "apply"),
+                (400, 0), (480, 330),
+                (("views", "views", "views"), ("views", "resolution", "resolution"),
+                 ("shift", "width", "schedule_width"), ("shift", "height", "schedule_height"),
+                 ("apply", "width", "width"), ("apply", "height", "height"),
+                 ("apply", "batch_size", "batch_size")),
+                {"conditioning": "prompt"},
+            ),
+            "take": Box(
+                "Take the panels apart, decode, save the point map",
+                ("split", "decode", "decode_map", "map"),
+                (920, 580), (360, 360), (),
+                {"IMAGE": "image"},
+            ),
+        },
+        groups=groups(),
+        models=FLUX,
+    )  # fmt: skip
+
+
+SIDES = {"front": 90.0, "left": 0.0, "back": 270.0, "right": 180.0}
+
+
+def to_3d() -> Template:
+    nodes = mesh_nodes(TO_3D_NOTE, "On to 3D") | model_nodes()
+    nodes |= {
+        "encode": node("RefAny3D_EncodeReferences"),
+        "white": node("EmptyImage", width=512, height=512, color=0xFFFFFF),
+    }
+    links = list(MODEL_LINKS) + flux_links(list(MESH_LINKS))
+    looks: list[str] = []
+    for side, azimuth in SIDES.items():
+        names = {
+            part: f"{part}_{side}"
+            for part in ("pose", "sampler", "decode", "cut", "seen", "clip_vision")
+        }
+        looks += names.values()
+        nodes |= {
+            names["pose"]: node(
+                "RefAny3D_LockPose", title=f"Camera: {side}", azimuth=azimuth, width=512, height=512
+            ),
+            names["sampler"]: node("RefAny3D_Sampler", seed=1, steps=28, width=512, height=512),
+            names["decode"]: node("VAEDecode"),
+            names["cut"]: node("ImageCompositeMasked"),
+            names["seen"]: node("SaveImage", filename_prefix=f"RefAny3D/{side}"),
+            names["clip_vision"]: node("CLIPVisionEncode"),
+        }
+        links += [
+            ("unet", "MODEL", names["sampler"], "model"),
+            ("adapters", "adapters", names["sampler"], "adapters"),
+            ("encode", "reference", names["sampler"], "reference"),
+            ("guidance", "CONDITIONING", names["sampler"], "positive"),
+            ("vae", "VAE", names["pose"], "vae"),
+            ("mesh", "mesh", names["pose"], "mesh"),
+            (names["pose"], "latent", names["sampler"], "latent"),
+            (names["sampler"], "image", names["decode"], "samples"),
+            ("vae", "VAE", names["decode"], "vae"),
+            ("white", "IMAGE", names["cut"], "destination"),
+            (names["decode"], "IMAGE", names["cut"], "source"),
+            (names["pose"], "mask", names["cut"], "mask"),
+            (names["cut"], "IMAGE", names["seen"], "images"),
+            (names["cut"], "IMAGE", names["clip_vision"], "image"),
+            ("hunyuan", "CLIP_VISION", names["clip_vision"], "clip_vision"),
+            (names["clip_vision"], "CLIP_VISION_OUTPUT", "condition", side),
+        ]
+    nodes |= {
+        "hunyuan": node("ImageOnlyCheckpointLoader", ckpt_name=HUNYUAN_FILE),
+        "shift": node("ModelSamplingAuraFlow", shift=1.0),
+        "condition": node("Hunyuan3Dv2ConditioningMultiView"),
+        "empty": node("EmptyLatentHunyuan3Dv2", resolution=3072),
+        "solve": node("KSampler", seed=1, steps=30, cfg=5.0, sampler_name="euler",
+                      scheduler="normal"),
+        "voxels": node("VAEDecodeHunyuan3D"),
+        "surface": node("VoxelToMesh"),
+        "glb": node("SaveGLB", (1320, 0), (440, 940), "The new 3D model",
+                    filename_prefix="RefAny3D/mesh"),
+    }  # fmt: skip
+    links += [
+        ("hunyuan", "MODEL", "shift", "model"),
+        ("shift", "MODEL", "solve", "model"),
+        ("condition", "positive", "solve", "positive"),
+        ("condition", "negative", "solve", "negative"),
+        ("empty", "LATENT", "solve", "latent_image"),
+        ("solve", "LATENT", "voxels", "samples"),
+        ("hunyuan", "VAE", "voxels", "vae"),
+        ("voxels", "VOXEL", "surface", "voxel"),
+        ("surface", "MESH", "glb", "mesh"),
     ]
-    return {"nodes": nodes, "links": links, "groups": groups}
+    return Template(
+        nodes=nodes,
+        links=links,
+        boxes={
+            "models": models_box(),
+            "looks": Box(
+                "Four pictures from locked cameras",
+                ("guidance", "encode", "white", "hunyuan", *looks),
+                (920, 240), (360, 190),
+                tuple((f"sampler_{side}", "seed", f"seed_{side}") for side in SIDES),
+                {"conditioning": "prompt"},
+            ),
+            "hunyuan_box": Box(
+                "Hunyuan3D: one mesh of four pictures",
+                ("shift", "condition", "empty", "solve", "voxels", "surface"),
+                (920, 560), (360, 220),
+                (("solve", "seed", "seed"), ("solve", "steps", "steps"),
+                 ("empty", "resolution", "resolution")),
+            ),
+        },
+        groups=groups()[:2],
+        models=FLUX | HUNYUAN,
+    )  # fmt: skip
+
+
+TEMPLATES = {
+    "Picture of my 3D mesh with its point map (FLUX.1-dev)": flux_dev,
+    "Picture of my 3D mesh with little memory - fp8, 4 views, point map (FLUX.1-dev)": small_card,
+    "Picture of my 3D mesh with any stock sampler - joint point map latent (FLUX.1-dev)": advanced,
+    "New look for my 3D mesh as a new 3D model (FLUX.1-dev, Hunyuan3D)": to_3d,
+}

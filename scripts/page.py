@@ -9,6 +9,7 @@ import json
 import shutil
 import tempfile
 import time
+import urllib.parse
 from pathlib import Path
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -103,10 +104,12 @@ class Page:
 
     def open_template(self, name: str, module: str) -> None:
         """Open a template by the page's own link to it, and wait until its nodes are there."""
-        self.open(f"?template={name}&source={module}")
-        kind = "RefAny3D_LoadMesh"
-        self.wait_until("return app.graph.nodes.some(n => n.type === args[0]);", kind)
-        time.sleep(1)
+        query = urllib.parse.urlencode({"template": name, "source": module})
+        self.open(f"?{query.replace('+', '%20')}")
+        self.wait_until(
+            "return app.graph.nodes.some(n => n.type === 'MarkdownNote') && !app.isLoadingGraph;"
+        )
+        time.sleep(1)  # the page fits the graph into the window a moment later
 
     def fit(self) -> None:
         """Show the whole graph."""

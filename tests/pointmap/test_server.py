@@ -20,11 +20,10 @@ def node(kind: str, **inputs: object) -> dict:
 @pytest.fixture(scope="module")
 def graph(server):
     """The bundled template with stand-in models and a locked pose; `graph.at(kind)`: node ids."""
-    from graph import set_widgets, to_api
+    from graph import set_widgets, template, to_api
     from standins import SWAPS
 
-    workflow = json.loads((ROOT / "workflows" / "refany3d_flux_dev.json").read_text("utf-8"))
-    api = to_api(workflow, server.get("/object_info"))
+    api = to_api(template("with its point map"), server.get("/object_info"))
     kinds = {n["class_type"] for n in api.values()}
     small = SWAPS | {
         "RefAny3D_RenderViews": {"views": 2, "resolution": 128},

@@ -27,7 +27,7 @@ def refusal(server, template_graph):
     Afterwards the server must still run, and the next prompt must go through.
     """
 
-    def run(changes: dict, template: str = "refany3d_flux_dev") -> str:
+    def run(changes: dict, template: str = "with its point map") -> str:
         graph = template_graph(template, changes)
         with pytest.raises(ServerError) as error:
             server.run(graph)
@@ -36,7 +36,7 @@ def refusal(server, template_graph):
         return str(error.value)
 
     yield run
-    server.run(template_graph("refany3d_flux_dev", {"RefAny3D_Sampler": {"steps": 1}}))
+    server.run(template_graph("with its point map", {"RefAny3D_Sampler": {"steps": 1}}))
 
 
 def says(message: str, *parts: str) -> None:

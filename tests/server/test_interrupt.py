@@ -46,7 +46,7 @@ def saved_pictures(server, graph: dict) -> list[np.ndarray]:
 
 @pytest.mark.parametrize(
     ("template", "sampler"),
-    [("refany3d_flux_dev", "RefAny3D_Sampler"), ("refany3d_advanced", "KSampler")],
+    [("with its point map", "RefAny3D_Sampler"), ("any stock sampler", "KSampler")],
 )
 def test_interrupt_sampling(server, template_graph, template, sampler):
     expected = saved_pictures(server, template_graph(template))
