@@ -78,8 +78,9 @@ for (const [key, spec] of nodes) {
   }
   for (const widget of node.widgets ?? [])
     if (widget.name === 'control_after_generate') widget.value = 'fixed';
-  if (models[spec.type])
-    node.properties.models = models[spec.type].map(
+  const files = models[key] ?? models[spec.type];
+  if (files)
+    node.properties.models = files.map(
       ([name, directory, url]) => ({name, url, directory}));
   node.setSize(spec.size);
   node.properties.key = key;

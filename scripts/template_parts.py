@@ -90,7 +90,8 @@ class Template:
         groups: (title, [x, y, width, height], colour).
         thumbnail: keys of the nodes whose pictures make the thumbnail: the first fills it, the
             others lie along its lower edge. They have to run on what comes with the pack.
-        models: (file, folder, address) by node type, for the page's missing-model panel.
+        models: (file, folder, address) by node type, or by key where a template has several nodes
+            of the type with files of their own, for the page's missing-model panel.
         app_inputs, app_outputs: (node, widget) and nodes that the page's app mode shows, if it is
             to open as an app.
     """

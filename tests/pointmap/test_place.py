@@ -1,6 +1,8 @@
 """Place in Photo and Paste Back: exact where the photo is cut, the photo's own bytes elsewhere."""
 
 import inspect
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -305,6 +307,16 @@ def test_every_socket_is_taken_and_explained(pack, name):
     takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     assert takes_all or {i.id for i in schema.inputs} <= set(parameters)
     assert all(i.tooltip for i in [*schema.inputs, *schema.outputs])
+
+
+def test_the_help_pages_pictures_are_there():
+    docs = Path(__file__).resolve().parents[2] / "web" / "docs"
+    named = [
+        (page.name, name)
+        for page in docs.glob("*.md")
+        for name in re.findall(r"!\[[^]]*\]\(([^)]+)\)", page.read_text(encoding="utf-8"))
+    ]
+    assert named and all((docs / name).is_file() for _, name in named)
 
 
 def test_example_photos_load(pack):
