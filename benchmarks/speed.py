@@ -118,6 +118,40 @@ def against_size(base: Bench, counts: list[int], pixels: list[int]) -> list[dict
     return rows
 
 
+def guided_steps(bench: Bench, views: int) -> list[dict]:
+    """Section d: processor or device seconds of a guided step, and its peak, by setting."""
+    from refany3d_core.method.approximation import Approximation
+
+    oracle = bench.oracle()
+    rows = []
+    plain = [measure(lambda: run_oracle(bench, oracle, views, c)) for c in (True, False)]
+    whole = {"seconds": sum(p.seconds for p in plain), "gib": max(p.gib for p in plain)}
+    rows.append({"setting": "oracle", **whole})
+    show(rows[-1])
+    for label, trim, reuse in (
+        ("exact", False, 1),
+        ("trimmed", True, 1),
+        ("reuse, later step", False, 1000),
+        ("trimmed with reuse, later step", True, 1000),
+    ):
+        approximation = Approximation(trim_references=trim, reference_reuse=reuse)
+        applied = bench.apply(views, trim, approximation=approximation)
+        marks: list[float] = []
+        levels = [LEVEL, 0.5, 0.0] if reuse > 1 else [LEVEL, 0.0]
+        with stopwatch() as watch:
+            marks.append(watch.now())
+            found = measure(
+                lambda: bench.sample(applied, levels, 2.0, lambda *_: marks.append(watch.now()))
+            )
+        seconds = marks[-1] - marks[-2]
+        row = {"setting": label, "seconds": seconds, "gib": found.gib}
+        row["of the oracle's time"] = seconds / whole["seconds"]
+        row["of its peak"] = found.gib / whole["gib"]
+        rows.append(row)
+        show(row)
+    return rows
+
+
 def approximations(bench: Bench, views: int, steps: int, only: str) -> list[dict]:
     """Section c: reuse and guidance interval, their time and the change of the result.
 
@@ -228,6 +262,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--json", help="write the rows to this file")
     parser.add_argument("--sections", default="a,b,c")
     parser.add_argument("--full", action="store_true", help="19 + 38 blocks in bfloat16 on a GPU")
+    parser.add_argument("--bfloat16", action="store_true", help="compute in it on a CPU too")
     parser.add_argument("--heads", type=int, default=24, help="width of the model in heads of 128")
     parser.add_argument("--only", default="", help="section c: variants with this in their label")
     parser.add_argument("--views", default="2,4,8")
@@ -238,7 +273,7 @@ def main(arguments: list[str]) -> None:
     counts = [int(n) for n in args.views.split(",")]
     depth = {"double_blocks": 19, "single_blocks": 38} if args.full else {}
     size = Size(heads=args.heads, **depth)
-    bench = Bench(size, torch.bfloat16 if args.full else torch.float32)
+    bench = Bench(size, torch.bfloat16 if args.full or args.bfloat16 else torch.float32)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor()
     report: dict = {
         "date": date.today().isoformat(), "device": device, "threads": torch.get_num_threads(),
@@ -253,6 +288,8 @@ def main(arguments: list[str]) -> None:
         report["b"] = against_size(bench, counts, [int(n) for n in args.pixels.split(",")])
     if "c" in args.sections:
         report["c"] = approximations(bench, max(counts), args.steps, args.only)
+    if "d" in args.sections:
+        report["d"] = guided_steps(bench, max(counts))
     if "e" in args.sections:
         report["e"] = [floors(bench, n, args.steps) for n in counts]
     if args.json:
