@@ -22,6 +22,7 @@ from .references import ChooseViews, EncodeReferences
 from .render_views import RenderViews
 from .sampler import Sampler
 from .save_triplet import SaveTriplet
+from .surface import PaintMesh, TransferDetail
 
 
 class RefAny3DExtension(ComfyExtension):
@@ -53,6 +54,8 @@ class RefAny3DExtension(ComfyExtension):
             SaveTriplet,
             CheckConsistency,
             PointCloud,
+            TransferDetail,
+            PaintMesh,
             SaveReference,
             LoadReference,
             LoadDemoModels,

@@ -81,21 +81,39 @@ class Camera:
         row, column = np.divmod(pixel, self.width)
         return across[column] + down[row]
 
+    def project(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Pixel coordinates x and y [N] of points [N, 3], pixel (0, 0) spanning 0..1, and their
+        depth [N]; where that is not above 0, x and y mean nothing."""
+        x, y, back = ((points - self.eye) @ self.pose[:3, :3]).T
+        safe = np.where(back < 0, -back, 1.0)
+        cx, cy = self.principal_point
+        return cx + self.focal * x / safe, cy - self.focal * y / safe, -back
+
     def frame_of(self, points: np.ndarray) -> np.ndarray:
         """Flat indices of the pixels in the rectangle around the points' projections [N, 3], and
         of the whole picture when a point is not in front of the camera."""
-        x, y, back = ((points - self.eye) @ self.pose[:3, :3]).T
+        x, y, depth = self.project(points)
         columns, rows = (0, self.width), (0, self.height)
-        if (-back).min() > NEAR:
-            cx, cy = self.principal_point
-            columns = _reach(cx + self.focal * x / -back, self.width)
-            rows = _reach(cy - self.focal * y / -back, self.height)
+        if depth.min() > NEAR:
+            columns, rows = _reach(x, self.width), _reach(y, self.height)
         return (np.arange(*rows)[:, None] * self.width + np.arange(*columns)).reshape(-1)
 
     def scaled(self, factor: int) -> "Camera":
         """The same view with `factor` times as many pixels along each side."""
+        return self.resized(self.width * factor, self.height * factor)
+
+    def resized(self, width: int, height: int) -> "Camera":
+        """The same view in a picture of another size and the same proportions."""
+        factor = height / self.height
         shift = (self.shift[0] * factor, self.shift[1] * factor)
-        return Camera(self.pose, self.fov, self.width * factor, self.height * factor, shift)
+        return Camera(self.pose, self.fov, width, height, shift)
+
+    def cropped(self, left: int, top: int, width: int, height: int) -> "Camera":
+        """What the same lens shows in a rectangle of the picture, in pixels from its top left."""
+        x, y = self.principal_point
+        fov = float(np.degrees(2 * np.arctan(height / 2 / self.focal)))
+        shift = (x - left - width / 2, y - top - height / 2)
+        return Camera(self.pose, fov, width, height, shift)
 
 
 def _reach(x: np.ndarray, size: int) -> tuple[int, int]:

@@ -19,24 +19,17 @@ UNLIT, HEADLIGHT = "unlit", "headlight"
 
 
 @dataclass(frozen=True, eq=False)
-class Hits:
-    """Covered pixels of a view, P of them.
+class SurfacePoints:
+    """Places on an asset's surface, P of them.
 
     Attributes:
-        pixel: int64 [P], flat pixel index, row 0 at the top.
         face: int32 [P], index into the asset's faces.
         weights: float64 [P, 3], barycentric weights of the face's corners.
-        depth: float64 [P], distance along the optical axis.
-        direction: float64 [P, 3], the rays.
     """
 
     asset: Asset
-    camera: Camera
-    pixel: np.ndarray
     face: np.ndarray
     weights: np.ndarray
-    depth: np.ndarray
-    direction: np.ndarray
 
     @cached_property
     def corners(self) -> np.ndarray:
@@ -44,7 +37,7 @@ class Hits:
         return self.asset.faces[self.face]
 
     def interpolate(self, values: np.ndarray) -> np.ndarray:
-        """Per-vertex values [V, C] at the hits: float64 [P, C]."""
+        """Per-vertex values [V, C] at the points: float64 [P, C]."""
         return np.einsum("pk,pkc->pc", self.weights, values[self.corners])
 
     @cached_property
@@ -54,6 +47,23 @@ class Hits:
         normal = np.cross(b - a, c - a)
         length = np.linalg.norm(normal, axis=1, keepdims=True)
         return np.divide(normal, length, out=np.zeros_like(normal), where=length > 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Hits(SurfacePoints):
+    """Covered pixels of a view, P of them.
+
+    Attributes:
+        camera: the view.
+        pixel: int64 [P], flat pixel index, row 0 at the top.
+        depth: float64 [P], distance along the optical axis.
+        direction: float64 [P, 3], the rays.
+    """
+
+    camera: Camera
+    pixel: np.ndarray
+    depth: np.ndarray
+    direction: np.ndarray
 
     @cached_property
     def facing(self) -> np.ndarray:
@@ -81,14 +91,14 @@ def locate(asset: Asset, camera: Camera, faces: np.ndarray) -> Hits:
     weights /= weights.sum(1, keepdims=True)
     point = weights[:, :1] * a + weights[:, 1:2] * b + weights[:, 2:] * c
     depth = (camera.eye - point) @ camera.pose[:3, 2]
-    return Hits(asset, camera, pixel, face, weights, depth, direction)
+    return Hits(asset, face, weights, camera, pixel, depth, direction)
 
 
-def shade(hits: Hits, rule: str = PUBLISHED, light: str = UNLIT) -> np.ndarray:
+def shade(hits: SurfacePoints, rule: str = PUBLISHED, light: str = UNLIT) -> np.ndarray:
     """RGBA of the hits, float64 [P, 4] in 0..1, sRGB.
 
     Args:
-        hits: what the pixels see.
+        hits: what the pixels see, or any places on the surface; a headlight needs pixels.
         rule: "published" (METHOD fact 40): the texture, else the vertex colours, else the factor,
             each as stored, and always opaque. "gltf": texture times factor times vertex colours
             in linear light, alpha modes, and no back faces of single-sided materials.
@@ -114,7 +124,7 @@ def shade(hits: Hits, rule: str = PUBLISHED, light: str = UNLIT) -> np.ndarray:
         cut = surface.cutoff[part]
         rgba[:, 3] = np.where(np.isnan(cut), rgba[:, 3], rgba[:, 3] >= cut)
     rgba = np.clip(np.nan_to_num(rgba), 0.0, 1.0)
-    if light == HEADLIGHT:
+    if light == HEADLIGHT and isinstance(hits, Hits):
         rgba[:, :3] *= np.maximum(np.abs(hits.facing), 0.25)[:, None]
     return rgba
 
@@ -126,13 +136,13 @@ def front_faces(asset: Asset, camera: Camera) -> np.ndarray:
     return (toward >= 0) | asset.surface.double_sided[asset.face_part]
 
 
-def _interpolated(hits: Hits, here: np.ndarray, values: np.ndarray) -> np.ndarray:
+def _interpolated(hits: SurfacePoints, here: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Per-vertex values [V, C] at some of the hits, float64."""
     corners = values[hits.corners[here]].astype(np.float64)
     return np.einsum("pk,pkc->pc", hits.weights[here], corners)
 
 
-def _texels(hits: Hits, part: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _texels(hits: SurfacePoints, part: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """For each texture in view: which hits show it, and its RGBA float64 [N, 4] there."""
     surface = hits.asset.surface
     texture = surface.texture[part]

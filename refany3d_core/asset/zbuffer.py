@@ -39,7 +39,7 @@ class ZBufferCaster:
         found = np.full(size, -1, np.int32)
         limit = None if beyond is None else 1.0 / beyond.ravel()
         corners, owner = self._in_front(camera)
-        for pixel, inverse, face in _fragments(corners, camera.width, camera.height):
+        for pixel, inverse, face in fragments(corners, camera.width, camera.height):
             if limit is not None:
                 keep = inverse < limit[pixel]
                 pixel, inverse, face = pixel[keep], inverse[keep], face[keep]
@@ -96,10 +96,15 @@ def _at_near(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     return point
 
 
-def _fragments(
+def fragments(
     corners: np.ndarray, width: int, height: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Pixels that triangles cover: chunks of (flat pixel, 1 / depth, triangle)."""
+    """Pixels whose centres triangles cover: chunks of (flat pixel, 1 / depth, triangle).
+
+    Args:
+        corners: float64 [T, 3, 3], (pixel x, pixel y, 1 / depth); pixel (0, 0) spans 0..1.
+        width, height: of the picture.
+    """
     a, b, c = corners[:, 0, :2], corners[:, 1, :2], corners[:, 2, :2]
     first = np.ceil(np.minimum(np.minimum(a, b), c) - 0.5)
     last = np.floor(np.maximum(np.maximum(a, b), c) - 0.5)

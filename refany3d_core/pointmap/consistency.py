@@ -12,10 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..asset.cameras import Camera, orbit_pose
+from ..asset.cameras import Camera
 from ..asset.material import srgb_to_linear
 from ..asset.model import Asset
 from ..asset.render import render
+from ..asset.seen_surface import SeenSurface
+from ..asset.shade import shade
 from .camera import ON_SURFACE, RecoveredCamera, normalised_box, recover_camera
 from .decode import DecodedMap, decode
 
@@ -30,9 +32,6 @@ EDGE_WEIGHT = 0.1
 """Weight of a pixel without confidence: at an edge the map's blur is no fault of the picture."""
 BLUR = 1.5
 """Pixels by which both sides are smoothed before they are compared."""
-LOOKUP_VIEWS = ((0, 90), *((a, p) for p in (35, -35) for a in range(0, 360, 60)), (0, -90))
-"""Azimuth and pitch of the views from which the asset's colours are gathered."""
-LOOKUP_PIXELS = 320
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,22 +74,13 @@ class SurfaceColors:
     """
 
     def __init__(self, asset: Asset, progress: Callable[[], None] = lambda: None) -> None:
-        from scipy.spatial import cKDTree
-
-        points, colors = [], []
-        for azimuth, pitch in LOOKUP_VIEWS:
-            progress()
-            camera = Camera(orbit_pose(azimuth, pitch, 6.0), 33.0, LOOKUP_PIXELS, LOOKUP_PIXELS)
-            view = render(asset, camera)
-            points.append(view.points[view.mask])
-            colors.append(view.color[view.mask])
-        self._colors = np.concatenate(colors)
-        self._tree = cKDTree(np.concatenate(points))
+        self._surface = SeenSurface(asset, progress)
+        self._colors = shade(self._surface.samples)[:, :3].astype(np.float32)
 
     def at(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Colours [P, 3] at points [P, 3] of the normalised frame, and how far they are off the
         surface [P]."""
-        distance, index = self._tree.query(points)
+        index, distance = self._surface.nearest_sample(points)
         return self._colors[index], distance
 
 

@@ -176,16 +176,10 @@ def _refine(
         before = _cauchy(errors, scale)
         for _ in range(6):
             step = -np.linalg.solve(hessian + damping * np.diag(np.diag(hessian) + 1e-12), gradient)
-            moved = Pose(
-                _exp(step[:3]) @ pose.rotation,
-                _exp(step[:3]) @ pose.translation + step[3:6],
-                pose.focal * float(np.exp(np.clip(step[6], -0.5, 0.5)))
-                if free_focal
-                else pose.focal,
-            )
-            new = moved.errors(points, pixels)
+            after = moved(pose, step)
+            new = after.errors(points, pixels)
             if _cauchy(new, scale) <= before:
-                pose, errors, damping = moved, new, damping / 5
+                pose, errors, damping = after, new, damping / 5
                 break
             damping *= 5
         else:
@@ -204,6 +198,17 @@ def _normal_equations(
     free_focal: bool,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Gradient [6 or 7] and Gauss-Newton Hessian: rotation about the camera, shift, log focal."""
+    seen, jacobian = projection(pose, points)
+    if not free_focal:
+        jacobian = jacobian[..., :6]
+    weighted = jacobian / (1 + (errors / scale) ** 2)[:, None, None]
+    gradient = np.einsum("nak,na->k", weighted, seen - pixels)
+    return gradient, np.einsum("nak,nal->kl", weighted, jacobian)
+
+
+def projection(pose: Pose, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels [N, 2] from the principal point, and how they change [N, 2, 7] with a rotation about
+    the camera, a shift of it, and the logarithm of the focal length; see `moved`."""
     x = points @ pose.rotation.T + pose.translation
     depth = x[:, 2]
     seen = pose.focal * x[:, :2] / x[:, 2:]
@@ -211,10 +216,13 @@ def _normal_equations(
     by_point[:, 0, 0] = by_point[:, 1, 1] = pose.focal / depth
     by_point[:, :, 2] = -seen / depth[:, None]
     by_rotation = np.einsum("nab,kbc,nc->nak", by_point, _GENERATORS, x)
-    columns = [by_rotation, by_point]
-    if free_focal:
-        columns.append(seen[:, :, None])
-    jacobian = np.concatenate(columns, axis=2)
-    weighted = jacobian / (1 + (errors / scale) ** 2)[:, None, None]
-    gradient = np.einsum("nak,na->k", weighted, seen - pixels)
-    return gradient, np.einsum("nak,nal->kl", weighted, jacobian)
+    return seen, np.concatenate([by_rotation, by_point, seen[:, :, None]], axis=2)
+
+
+def moved(pose: Pose, step: np.ndarray) -> Pose:
+    """The pose after a step [6 or 7]: rotation vector, shift, logarithm of the focal length."""
+    turn = _exp(step[:3])
+    focal = pose.focal
+    if len(step) > 6:
+        focal *= float(np.exp(np.clip(step[6], -0.5, 0.5)))
+    return Pose(turn @ pose.rotation, turn @ pose.translation + step[3:6], focal)

@@ -39,3 +39,8 @@ def watched(tmp_path: Path) -> Iterator[list[str]]:
     yield _seen
     _folder.clear()
     assert _seen == []
+
+
+@pytest.fixture(scope="session")
+def mesh_folder() -> Path:
+    return Path(__file__).resolve().parents[1] / "data" / "meshes"
