@@ -77,7 +77,9 @@ class SaveTriplet(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, dataset: str) -> bool | str:
+    def validate_inputs(cls, dataset=None) -> bool | str:
+        if not isinstance(dataset, str):  # linked, so that the run checks it; or the host tells
+            return True
         try:
             _dataset_folder(dataset)
         except ValueError as error:
@@ -138,7 +140,7 @@ def _dataset_folder(name: str) -> Path:
         ValueError: the name leads elsewhere, or is none.
     """
     root = Path(folder_paths.get_output_directory(), FOLDER).resolve()
-    folder = (root / name.strip()).resolve()
+    folder = root if "\0" in name else (root / name.strip()).resolve()
     if folder == root or root not in folder.parents:
         raise ValueError(
             f"{NODE}: dataset is {name!r}; give the name of a folder, such as my_dataset"

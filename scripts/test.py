@@ -1,14 +1,23 @@
 """Run the tests against the real ComfyUI: `python scripts/test.py [pytest arguments]`.
 
-`python scripts/test.py --hosts` runs parity, templates and the demo on every ComfyUI that the pack
-is checked on.
+`--hosts` runs parity, templates and the demo on every ComfyUI that the pack is checked on.
+`--soak` runs the long forms of the tests of load, faults and random inputs; their numbers are
+written to test-artifacts/ (docs/reliability.md).
 """
 
 import os
 import subprocess
 import sys
 
-from host_setup import CHECKED_VERSIONS, ROOT, Host, SetupError, main_with_setup, prepare
+from host_setup import (
+    CHECKED_VERSIONS,
+    HOST_VERSION,
+    ROOT,
+    Host,
+    SetupError,
+    main_with_setup,
+    prepare,
+)
 
 ON_EVERY_HOST = (
     "tests/parity", "tests/hosts/test_contract.py", "tests/server/test_start.py",
@@ -47,7 +56,8 @@ def run_on_every_host(arguments: list[str]) -> int:
             print(f"\nSet-up failed. {error}", file=sys.stderr)
             return 1
         print(f"\n[hosts] ComfyUI {version}", flush=True)
-        results[version] = run_tests(host, [*ON_EVERY_HOST, *arguments])
+        more = ("tests/hosts/test_hosts.py",) if version == HOST_VERSION else ()
+        results[version] = run_tests(host, [*ON_EVERY_HOST, *more, *arguments])
     for version, code in results.items():
         print(f"[hosts] ComfyUI {version}: {'passed' if code == 0 else f'FAILED ({code})'}")
     return max(results.values())
@@ -55,7 +65,12 @@ def run_on_every_host(arguments: list[str]) -> int:
 
 if __name__ == "__main__":
     given = sys.argv[1:]
-    if "--hosts" in given:
-        given.remove("--hosts")
+    for switch in ("--hosts", "--soak"):
+        if switch in given:
+            given.remove(switch)
+            os.environ["REFANY3D_LONG"] = switch
+    if os.environ.get("REFANY3D_LONG") == "--hosts":
         sys.exit(run_on_every_host(given))
+    if os.environ.get("REFANY3D_LONG") == "--soak":
+        given = ["tests/service", *given]
     sys.exit(main_with_setup(lambda host: run_tests(host, given)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path, PurePath
+from typing import TypeGuard
 from uuid import uuid4
 
 import folder_paths
@@ -176,5 +177,5 @@ def load_reference(name: str) -> Reference:
     return Reference(**tensors, object_tokens=None if objects is None else objects > 0)
 
 
-def _is_plain(name: object) -> bool:
+def _is_plain(name: object) -> TypeGuard[str]:
     return isinstance(name, str) and bool(re.fullmatch(r"[\w\-][\w\-. ]*", name))

@@ -38,13 +38,21 @@ def listed_nodes() -> set[str]:
     return set(re.findall(r'node_id="(RefAny3D_\w+)"', text))
 
 
+def lacking_symbols(host: Host) -> str:
+    """The contract with the host, looked up there: names what a version lacks."""
+    return subprocess.run(
+        [str(host.python), contract.__file__], cwd=host.comfyui, capture_output=True, text=True
+    ).stdout
+
+
 @pytest.mark.parametrize("version", OTHERS)
 def test_all_nodes_load_and_the_demo_runs(version, host_of, tmp_path):
     host = host_of(version)
     flags = ("--cpu", "--use-pytorch-cross-attention")
     with ComfyServer(host, tmp_path, flags) as server:
         assert server.get("/system_stats")["system"]["comfyui_version"] == version
-        assert listed_nodes() == {n for n in server.get("/object_info") if n.startswith("RefAny3D")}
+        found = {name for name in server.get("/object_info") if name.startswith("RefAny3D")}
+        assert found == listed_nodes(), lacking_symbols(host)
         files = server.files(server.run(demo.demo_graph(server, None, None)))
     assert {file.name.rsplit("_", 2)[0] for file in files} == {
         "demo", "demo_point_map", "demo_views", "demo_view_point_maps",
@@ -53,6 +61,7 @@ def test_all_nodes_load_and_the_demo_runs(version, host_of, tmp_path):
     assert "IMPORT FAILED" not in server.log()
 
 
+@pytest.mark.skipif(not os.environ.get("REFANY3D_LONG"), reason="scripts/test.py --hosts")
 def test_an_older_host_is_refused_in_a_sentence(host_of, tmp_path):
     with ComfyServer(host_of(TOO_OLD), tmp_path, ("--cpu",)) as server:
         assert not [name for name in server.get("/object_info") if name.startswith("RefAny3D")]
@@ -60,15 +69,3 @@ def test_an_older_host_is_refused_in_a_sentence(host_of, tmp_path):
         f"RefAny3D needs ComfyUI 0.18.2 or newer, and this is {TOO_OLD}. Update ComfyUI and start "
         "it again." in server.log()
     )
-
-
-@pytest.mark.parametrize("version", OTHERS)
-def test_every_core_symbol_exists_there(version, host_of):
-    """The contract with the host: a symbol that a version lacks is named, before a user finds it
-    as a missing node."""
-    host = host_of(version)
-    answer = subprocess.run(
-        [str(host.python), contract.__file__], cwd=host.comfyui, capture_output=True, text=True
-    )
-    assert answer.returncode == 0, answer.stdout + answer.stderr[-2000:]
-    assert int(answer.stdout.split()[-1]) == len(contract.needed())

@@ -1,19 +1,18 @@
 """Every node's inputs by schema: random valid and invalid values through the real server."""
 
 import json
-import os
 import time
 import urllib.error
 from pathlib import Path
 
 import pytest
 
+from .conftest import LONG
 from .fuzz import PACK, Graphs
 
 pytestmark = pytest.mark.server
 
-LONG = bool(os.environ.get("REFANY3D_SOAK"))
-GRAPHS = 1000 if LONG else 63
+GRAPHS = 1000 if LONG else 60
 SECONDS = 120
 """No graph of the fuzz may take longer."""
 

@@ -1,0 +1,62 @@
+"""A server of its own, with the bundled model, for tests that hurt it."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from comfy_server import ComfyServer
+from graph import set_widgets, template, to_api
+from host_setup import Host
+
+ROOT = Path(__file__).resolve().parents[2]
+LONG = bool(os.environ.get("REFANY3D_LONG"))
+"""`scripts/test.py --soak`: the long forms."""
+
+
+@pytest.fixture
+def make_server(tmp_path, monkeypatch):
+    """`make_server(*arguments, prefix=())`: a server that is not started yet, whose temporary files
+    go below its own folder; `prefix` is a command that it is started by."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    host = Host(Path(sys.executable), Path(os.environ["REFANY3D_COMFYUI"]), tmp_path)
+    flags = ("--cpu", "--use-pytorch-cross-attention")
+    made = []
+
+    def make(*arguments: str, prefix: tuple = ()) -> ComfyServer:
+        server = ComfyServer(host, tmp_path / "base", (*flags, *arguments))
+        server.command = [*map(str, prefix), *server.command]
+        shutil.copyfile(ROOT / "assets" / "spot.glb", server.base / "input" / "3d" / "spot.glb")
+        made.append(server)
+        return server
+
+    yield make
+    for server in made:
+        server.stop()
+
+
+TEMPLATES = (
+    "without a download", "locked point map", "save its reference", "Find the camera",
+)  # fmt: skip
+"""Parts of the names of those that need no model but the bundled one, and no page."""
+
+
+def graph_of(part: str, info: dict, **changes: dict) -> dict:
+    """A template's API graph with widgets of node types replaced, few steps unless said."""
+    graph = to_api(template(part), info)
+    kinds = {node["class_type"] for node in graph.values()}
+    wanted: dict[str, dict] = {kind: {"steps": 4} for kind in ("RefAny3D_Sampler", "KSampler")}
+    for kind, values in changes.items():
+        wanted[kind] = {**wanted.get(kind, {}), **values}
+    return set_widgets(graph, {kind: v for kind, v in wanted.items() if kind in kinds})
+
+
+def pixels(server: ComfyServer, outputs: dict) -> list[bytes]:
+    """The saved pictures, by file name without its number."""
+    from PIL import Image
+
+    files = [file for file in server.files(outputs) if file.suffix == ".png"]
+    return [Image.open(file).tobytes() for file in sorted(files, key=lambda f: f.name)]
