@@ -30,6 +30,7 @@ class Branch:
         self.vec = vec
         self.rotary = rotary
         self.scales = {"default": default, "coord": coord}
+        self.bias: Tensor | None = None
 
 
 class Oracle:
@@ -55,6 +56,7 @@ class Oracle:
     def predict(
         self, x: Tensor, timestep: Tensor, text: Tensor, pooled: Tensor, guidance: Tensor,
         references: Tensor, masked: bool, kept: Sequence[Sequence[int]] = (),
+        weights: Sequence[Sequence[float]] = (),
     ) -> Tensor:  # fmt: skip
         """Velocity [1, 16, H, 2 W] of one pass.
 
@@ -67,12 +69,14 @@ class Oracle:
             references: [2n, 16, h, w], RGB views first.
             masked: the conditional pass' group mask; else all see all.
             kept: numbers of each view's tokens that stay, or () for all.
+            weights: how much the keys of these tokens count.
         """
         views = len(references) // 2
         branches = self._branches(x, timestep, text, pooled, guidance, references)
         for i, branch in enumerate(branches[3:] if kept else ()):
             tokens = list(kept[i % views])
             branch.x, branch.rotary = branch.x[:, tokens], branch.rotary[:, :, tokens]
+            branch.bias = torch.tensor(weights[i % views]).log().to(branch.x)
         sees = [self._visible(i, views, masked) for i in range(len(branches))]
         for i in range(len(self.model.double_blocks)):
             self._double(i, branches, sees)
@@ -164,12 +168,18 @@ class Oracle:
             out.append(Branch(embed(latent, 1, domain), vec, ids, 1, domain))
         return out
 
-    def _attend(self, qkv: list[tuple[Tensor, Tensor, Tensor]], sees: list[list[int]]) -> list:
+    def _attend(
+        self, qkv: list[tuple[Tensor, Tensor, Tensor]], sees: list[list[int]], branches: list
+    ) -> list:
+        bias = [b.x.new_zeros(b.x.shape[1]) if b.bias is None else b.bias for b in branches]
+        weighed = any(b.bias is not None for b in branches)
         out = []
         for i, (q, _, _) in enumerate(qkv):
             k = torch.cat([qkv[j][1] for j in sees[i]], dim=2)
             v = torch.cat([qkv[j][2] for j in sees[i]], dim=2)
-            out.append(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+            mask = torch.cat([bias[j] for j in sees[i]])[None] if weighed else None
+            answer = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+            out.append(answer.transpose(1, 2).flatten(2))
         return out
 
     def _heads(self, x: Tensor, norm=None, rotary: Tensor | None = None) -> Tensor:
@@ -212,7 +222,7 @@ class Oracle:
                     self._heads(parts[2]),
                 )
             )
-        attended = self._attend(qkv, sees)
+        attended = self._attend(qkv, sees, branches)
         del qkv
         for i, b in enumerate(branches):
             m = modulations[i]
@@ -256,7 +266,7 @@ class Oracle:
                     self._heads(parts[2]),
                 )
             )
-        attended = self._attend(qkv, sees)
+        attended = self._attend(qkv, sees, branches)
         del qkv
         for b, out, mlp, gate in zip(branches, attended, mlps, gates):
             joined = torch.cat([out, mlp], dim=-1)

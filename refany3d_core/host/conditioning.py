@@ -13,7 +13,7 @@ import comfy.conds
 import node_helpers
 
 from ..method.strength import ReferenceStrength
-from ..method.trimming import Kept, kept_tokens
+from ..method.trimming import Trimmed, trimmed
 from ..reference import Reference
 from .notices import notify
 
@@ -31,13 +31,13 @@ class Pass(NamedTuple):
         black_copies: 0 in the conditional pass, else how many pairs the black one stands for.
         references: how many reference latents belong to it.
         strength: how much they count, in the conditional pass.
-        kept: numbers of each view's tokens that stay, or () for all.
+        trimmed: which tokens of the references stay.
     """
 
     black_copies: int
     references: int
     strength: ReferenceStrength = ReferenceStrength()
-    kept: Kept = ()
+    trimmed: Trimmed = Trimmed()
 
 
 class PassCondition(comfy.conds.CONDConstant):
@@ -96,14 +96,14 @@ def with_references(
     black = [reference.empty_latent, reference.empty_latent]
     copies = len(reference.view_latents)
     strength.weights(copies, 1.0)
-    kept: Kept = ()
+    kept = Trimmed()
     if trim and reference.object_tokens is None:
         notify(
             "trim_references has no effect: this reference does not say where its object is; make "
             "it again with Point Map Encode"
         )
     elif trim:
-        kept = kept_tokens(reference.object_tokens)
+        kept = trimmed(reference.object_tokens)
     conditional = Pass(0, len(views), strength, kept)
     return _attach(positive, views, conditional), _attach(positive, black, Pass(copies, len(black)))
 

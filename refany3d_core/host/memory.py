@@ -41,8 +41,8 @@ def working_bytes(hidden: int, batch: int, target: int, conds: dict[str, list], 
 def reference_tokens(cond: dict[str, Any]) -> int:
     """Tokens of the references of one conditioning."""
     kind = pass_of(cond)
-    if kind is not None and kind.kept:
-        return 2 * sum(len(view) for view in kind.kept)
+    if kind is not None and kind.trimmed.tokens:
+        return 2 * sum(kind.trimmed.lengths)
     return sum(math.prod(x.shape[-2:]) // 4 for x in cond.get("reference_latents", ()))
 
 

@@ -217,10 +217,10 @@ class JointDenoising:
         kind = kwargs.get(PASS_KEY)
         check_call(x, context, ref_latents, kind, control, self._run_shape)
         check_patches(transformer_options, kwargs.get("attention_mask"))
-        inputs = Inputs(x, timestep, context, y, guidance, ref_latents, kind.kept)
+        inputs = Inputs(x, timestep, context, y, guidance, ref_latents, kind.trimmed)
         layout = inputs.layout(model.patch_size, self.components)
         rope = tuple(sorted(transformer_options.get("rope_options", {}).items()))
-        shapes = (x.shape[-2:], ref_latents[0].shape[-2:], layout, kind.kept, rope, x.device)
+        shapes = (x.shape[-2:], ref_latents[0].shape[-2:], layout, rope, x.device)
         if shapes not in self._rotary:
             self._rotary[shapes] = rotary_table(
                 model, inputs, layout, self.components, transformer_options

@@ -17,10 +17,11 @@ from ..method.branches import MAP_ROW, TEXT_ROW, BranchLayout
 from ..method.components import Components
 from ..method.guidance import REFERENCE_GUIDANCE, REFERENCE_TIMESTEP
 from ..method.positions import grid_positions, reference_offset
-from ..method.trimming import Kept
+from ..method.trimming import Trimmed
 from .pruning import reference_keys_values
 from .reuse import StoredReferences
 from .routing import Routing
+from .softmax_sums import with_sums_for
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Inputs:
         pooled: pooled text [B, V] or None.
         guidance: distilled guidance [B] or None.
         references: RGB views then their point maps, [B, 16, h, w] each.
-        kept: numbers of each view's tokens that stay, or () for all.
+        trimmed: which tokens of the references stay.
     """
 
     x: Tensor
@@ -43,7 +44,7 @@ class Inputs:
     pooled: Tensor | None
     guidance: Tensor | None
     references: list[Tensor]
-    kept: Kept = ()
+    trimmed: Trimmed = Trimmed()
 
     def layout(self, patch: int, components: Components) -> BranchLayout:
         """Where the branches of these inputs lie."""
@@ -52,7 +53,7 @@ class Inputs:
         pairs = len(self.references) // 2
         return BranchLayout(
             self.context.shape[1], height * width, rows * columns, pairs, components.point_maps,
-            tuple(len(view) for view in self.kept),
+            self.trimmed,
         )  # fmt: skip
 
 
@@ -66,8 +67,8 @@ def branch_tokens(
         views, maps = [], []
     references = [*maps, *views] if layout.point_maps else views
     tokens = [model.process_img(latent)[0] for latent in references]
-    if inputs.kept:
-        tokens = [x[:, list(inputs.kept[i % layout.pairs])] for i, x in enumerate(tokens)]
+    if kept := inputs.trimmed.tokens:
+        tokens = [x[:, list(kept[i % layout.pairs])] for i, x in enumerate(tokens)]
     shown = targets if layout.point_maps else targets[:1]
     return model.img_in(torch.cat([*(model.process_img(x)[0] for x in shown), *tokens], dim=1))
 
@@ -119,7 +120,7 @@ def rotary_table(
         targets.append(target + shift)
         domains = 2
     whole = grid_positions(rows, columns, -offset)
-    views = [whole[list(view)] for view in inputs.kept] or [whole] * layout.pairs
+    views = [whole[list(view)] for view in inputs.trimmed.tokens] or [whole] * layout.pairs
     ids = torch.cat([torch.zeros(layout.text, 3), *targets, *views * domains])
     return model.pe_embedder(ids[None].to(inputs.x.device))
 
@@ -179,6 +180,8 @@ class BranchAttention:
                 return self.outer(func, q, k, v, heads, **kwargs)
             return func(q, k, v, heads, **kwargs)
 
+        if self.outer is None and (with_sums := with_sums_for(func, q)) is not None:
+            attend.with_sums = with_sums  # type: ignore[attr-defined]
         layout, main = self.layout, self.layout.main
         options = kwargs["transformer_options"]
         block = (options["block_type"], options["block_index"])

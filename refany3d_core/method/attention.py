@@ -24,7 +24,10 @@ from torch import Tensor
 from .branches import BranchLayout
 
 Attend = Callable[..., Tensor]
-"""attend(q, k, v): [B, heads, tokens, head_dim] each, to [B, tokens of q, heads * head_dim]."""
+"""attend(q, k, v): [B, heads, tokens, head_dim] each, to [B, tokens of q, heads * head_dim].
+
+It may have attend.with_sums(q, k, v), which gives besides the answer the logarithm of the sum of
+the exponentiated scores, [B, heads, tokens of q]."""
 
 
 def isolated_views(
@@ -53,12 +56,16 @@ def isolated_views(
         [B, S, heads * head_dim].
     """
     sees_all = layout.text + layout.target
-    weighed = k.shape[2] == layout.total and any(weight != 1 for weight in weights)
+
+    uneven = any(weight != 1 for weight in weights) or layout.trimmed.tokens
+    weighed = k.shape[2] == layout.total and uneven
 
     def look(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        if weighed:
-            return weighted_groups(attend, q, k, v, _groups(layout, k.shape[2], weights))
-        return attend(q, k, v)
+        if not weighed:
+            return attend(q, k, v)
+        first = k.shape[2] - layout.references
+        groups = _groups(layout, [slice(0, first)], first, weights or (1.0,) * layout.pairs)
+        return weighted_groups(attend, q, k, v, groups)
 
     out = []
     if text_agnostic and layout.point_maps:
@@ -73,21 +80,26 @@ def isolated_views(
 
 
 def _groups(
-    layout: BranchLayout, keys: int, weights: Sequence[float]
+    layout: BranchLayout, seen: list[slice], first: int, weights: Sequence[float]
 ) -> list[tuple[float, list[slice]]]:
-    """(weight, ranges of keys) by weight; the references are the last keys, and weight 1 is first.
+    """(weight, ranges of keys) by weight, weight 1 first.
 
     Args:
         layout: where the branches lie.
-        keys: how many keys there are, references included.
-        weights: of each view pair.
+        seen: ranges of weight 1 besides the references.
+        first: number of the first reference's key.
+        weights: of each view pair; 0 leaves it out.
     """
-    first = keys - layout.references
-    groups: dict[float, list[slice]] = {1.0: [slice(0, first)]}
+    groups: dict[float, list[slice]] = {1.0: list(seen)}
     for weight, view in zip(weights, layout.view_ranges()):
-        ranges = [slice(first + start, first + end) for start, end in view]
-        groups.setdefault(float(weight), []).extend(ranges)
-    return [(weight, ranges) for weight, ranges in groups.items() if weight > 0]
+        for start, white, end in view:
+            for one, (begin, stop) in (
+                (weight, (start, white)),
+                (weight * layout.trimmed.weight, (white, end)),
+            ):
+                if one > 0 and stop > begin:
+                    groups.setdefault(float(one), []).append(slice(first + begin, first + stop))
+    return [(weight, ranges) for weight, ranges in groups.items() if ranges]
 
 
 def weighted_groups(
@@ -99,9 +111,10 @@ def weighted_groups(
 ) -> Tensor:
     """Attention in which groups of keys count by their weights, without a mask.
 
-    Every group is attended to on its own. What share of the softmax each has comes from one more
-    call over all their keys, whose values say which group a key is of; the groups' answers are then
-    mixed by share times weight.
+    Every group is attended to on its own, and the answers are mixed by the shares of the softmax
+    that the groups have, times their weights. The shares follow from the logarithms of the groups'
+    sums where the attention function gives them. Else they come from one more call over all keys,
+    whose values say which group a key is of.
 
     Args:
         attend: the attention function.
@@ -115,19 +128,19 @@ def weighted_groups(
         [B, S, heads * head_dim].
     """
     keys = [_picked(k, ranges) for _, ranges in groups]
-    answers = [attend(q, key, _picked(v, ranges)) for key, (_, ranges) in zip(keys, groups)]
+    values = [_picked(v, ranges) for _, ranges in groups]
     if len(groups) == 1:
-        return answers[0]
-    every = torch.cat(keys, dim=2)
-    owner = torch.zeros_like(every)
-    start = 0
-    for i, key in enumerate(keys):
-        owner[:, :, start : start + key.shape[2], i] = 1
-        start += key.shape[2]
+        return attend(q, keys[0], values[0])
+    weights = q.new_tensor([weight for weight, _ in groups], dtype=torch.float32)
+    with_sums = getattr(attend, "with_sums", None)
+    if with_sums is not None:
+        answers, sums = zip(*(with_sums(q, key, value) for key, value in zip(keys, values)))
+        shares = (torch.stack(sums, dim=-1).float() + weights.log()).softmax(-1).transpose(1, 2)
+    else:
+        answers = tuple(attend(q, key, value) for key, value in zip(keys, values))
+        shares = _shares(attend, q, keys) * weights
+        shares = shares / shares.sum(-1, keepdim=True)
     heads = q.shape[1]
-    shares = attend(q, every, owner).unflatten(-1, (heads, -1))[..., : len(groups)].float()
-    shares = shares * shares.new_tensor([weight for weight, _ in groups])
-    shares = shares / shares.sum(-1, keepdim=True)
     mixed = sum(
         answer.unflatten(-1, (heads, -1)).float() * share[..., None]
         for answer, share in zip(answers, shares.unbind(-1))
@@ -135,16 +148,28 @@ def weighted_groups(
     return mixed.flatten(2).to(q.dtype)
 
 
+def _shares(attend: Attend, q: Tensor, keys: Sequence[Tensor]) -> Tensor:
+    """Shares of the softmax over all keys that groups of them have, [B, S, heads, groups]."""
+    every = torch.cat(tuple(keys), dim=2)
+    owner = torch.zeros_like(every)
+    start = 0
+    for i, key in enumerate(keys):
+        owner[:, :, start : start + key.shape[2], i] = 1
+        start += key.shape[2]
+    return attend(q, every, owner).unflatten(-1, (q.shape[1], -1))[..., : len(keys)].float()
+
+
 def _view_pairs(attend: Attend, q: Tensor, k: Tensor, v: Tensor, layout: BranchLayout) -> Tensor:
     """View pairs one by one, [B, layout.references, heads * head_dim]; one at a time, since they
     may differ in length, and to copy the keys of text and targets for one of them only."""
     main = layout.main
     pictures: list[list[Tensor]] = [[], []]
-    for view in layout.view_ranges():
-        ranges = [slice(main + start, main + end) for start, end in view]
-        seen = [slice(0, main), *ranges]
-        answer = attend(_picked(q, ranges), _picked(k, seen), _picked(v, seen))
-        for domain, part in enumerate(answer.split([end - start for start, end in view], dim=1)):
+    for i, view in enumerate(layout.view_ranges()):
+        alone = [float(i == other) for other in range(layout.pairs)]
+        groups = _groups(layout, [slice(0, main)] if main else [], main, alone)
+        own = _picked(q, [slice(main + start, main + end) for start, _, end in view])
+        answer = weighted_groups(attend, own, k, v, groups)
+        for domain, part in enumerate(answer.split([end - start for start, _, end in view], dim=1)):
             pictures[domain].append(part)
     return torch.cat([part for domain in pictures for part in domain], dim=1)
 
@@ -191,8 +216,10 @@ def weighted_references(
     if copies == 1:
         return attend(q, k, v)
     main, total = layout.main, k.shape[2]
-    if main + copies * (total - main) > 2 * total:  # what the keys of the groups' calls add up to
-        groups = [(1.0, [slice(0, main)]), (float(copies), [slice(main, total)])]
-        return weighted_groups(attend, q, k, v, groups)
-    k, v = (torch.cat([x, *[x[:, :, main:]] * (copies - 1)], dim=2) for x in (k, v))
-    return attend(q, k, v)
+    repeated = main + copies * (total - main)
+    # Without the sums, the keys of the groups' calls add up to twice their number.
+    if not hasattr(attend, "with_sums") and repeated <= 2 * total:
+        k, v = (torch.cat([x, *[x[:, :, main:]] * (copies - 1)], dim=2) for x in (k, v))
+        return attend(q, k, v)
+    groups = [(1.0, [slice(0, main)]), (float(copies), [slice(main, total)])]
+    return weighted_groups(attend, q, k, v, groups)

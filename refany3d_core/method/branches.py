@@ -14,6 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from .trimming import Trimmed
+
 TEXT_ROW, RGB_ROW, MAP_ROW, MAP_REFERENCE_ROW, RGB_REFERENCE_ROW = range(5)
 """Rows of the modulation vector [B, 5, hidden]; the order of the branches."""
 
@@ -40,7 +42,7 @@ class BranchLayout:
         pairs: number of reference pairs (RGB view, point map) in the sequence.
         point_maps: False leaves out the map target and the map references (the paper's ablation
             without the point-map branch).
-        kept: tokens of each view's references where they are trimmed, or () for all of them.
+        trimmed: which tokens of the references are in the sequence.
     """
 
     text: int
@@ -48,12 +50,12 @@ class BranchLayout:
     reference: int
     pairs: int
     point_maps: bool = True
-    kept: tuple[int, ...] = ()
+    trimmed: Trimmed = Trimmed()
 
     @property
     def views(self) -> tuple[int, ...]:
         """Tokens of one reference picture of each view."""
-        return self.kept or (self.reference,) * self.pairs
+        return self.trimmed.lengths or (self.reference,) * self.pairs
 
     @property
     def map_target(self) -> int:
@@ -115,14 +117,15 @@ class BranchLayout:
             if row >= MAP_REFERENCE_ROW
         ]
 
-    def view_ranges(self) -> list[list[Range]]:
-        """(start, end) of each view's references, counted from the first reference: those of its
-        point map and of its picture."""
-        ranges: list[list[Range]] = [[] for _ in self.views]
+    def view_ranges(self) -> list[list[tuple[int, int, int]]]:
+        """(start, first stand-in, end) of each view's references, counted from the first reference:
+        those of its point map and of its picture."""
+        stand_ins = self.trimmed.stand_ins or (0,) * self.pairs
+        ranges: list[list[tuple[int, int, int]]] = [[] for _ in self.views]
         start = 0
         for _ in range(2 if self.point_maps else 1):
-            for view, length in zip(ranges, self.views):
-                view.append((start, start + length))
+            for view, length, last in zip(ranges, self.views, stand_ins):
+                view.append((start, start + length - last, start + length))
                 start += length
         return ranges
 

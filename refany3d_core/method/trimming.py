@@ -1,21 +1,40 @@
 """Reference tokens that show the object; not exact, so opt-in.
 
 Most tokens of a rendered view are white paper around the object. Those of the object and a ring
-around it stay, and a few white ones, evenly spaced, that stand for the rest: without any, text and
-targets would miss the part of their attention that they learned to leave there.
+around it stay, and a few white ones, evenly spaced, that stand for all of them: their keys count as
+often as there are white tokens. Left out without that, or kept without the weight, the paper's
+part of the attention goes to the object, which then fills the picture (docs/compatibility.md).
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_max_pool2d, max_pool2d
 
-RING, WHITE = 1, 8
-"""Tokens around the object, and white tokens a view, that stay (docs/evidence.md: measured)."""
+RING, STAND_INS = 1, 8
+"""Tokens around the object that stay; white tokens a view that stand for the rest, on average."""
 
-Kept = tuple[tuple[int, ...], ...]
-"""Numbers of the tokens that stay, by view; () where all do."""
+
+class Trimmed(NamedTuple):
+    """Which tokens of the reference views stay.
+
+    Attributes:
+        tokens: their numbers by view, the stand-ins last; () where all stay.
+        stand_ins: how many of them are stand-ins, by view.
+        weight: how many white tokens a stand-in counts for.
+    """
+
+    tokens: tuple[tuple[int, ...], ...] = ()
+    stand_ins: tuple[int, ...] = ()
+    weight: float = 1.0
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """How many tokens stay, by view."""
+        return tuple(len(view) for view in self.tokens)
 
 
 def object_tokens(point_maps: Tensor, token_pixels: int) -> Tensor:
@@ -30,20 +49,23 @@ def object_tokens(point_maps: Tensor, token_pixels: int) -> Tensor:
     return adaptive_max_pool2d(shown[:, None].float(), size)[:, 0] > 0
 
 
-def kept_tokens(objects: Tensor, ring: int = RING, white: int = WHITE) -> Kept:
-    """Numbers of the tokens of each view that stay, row by row.
+def trimmed(objects: Tensor, ring: int = RING, stand_ins: int = STAND_INS) -> Trimmed:
+    """The tokens that stay.
 
     Args:
         objects: bool [n, rows, columns], the tokens that show the object.
         ring: how many tokens around them stay.
-        white: how many of the others stay.
+        stand_ins: white tokens that stay in a view, on average over the views; each view gets them
+            by how white it is, so that one weight serves all.
     """
-    near = max_pool2d(objects[:, None].float(), 2 * ring + 1, 1, ring)[:, 0].flatten(1) > 0
-    kept = []
-    for view in near.cpu():
+    near = max_pool2d(objects[:, None].float(), 2 * ring + 1, 1, ring)[:, 0].flatten(1).cpu() > 0
+    white = (~near).sum(1).tolist()
+    weight = max(1.0, sum(white) / (stand_ins * len(white)))
+    tokens, counts = [], []
+    for view, total in zip(near, white):
+        count = min(total, max(1, round(total / weight)))
         paper = (~view).nonzero()[:, 0]
-        count = min(white, len(paper))
-        spaced = ((torch.arange(count) + 0.5) * len(paper) / max(count, 1)).long()
-        view[paper[spaced]] = True
-        kept.append(tuple(view.nonzero()[:, 0].tolist()))
-    return tuple(kept)
+        spaced = paper[((torch.arange(count) + 0.5) * total / max(count, 1)).long()]
+        tokens.append(tuple(view.nonzero()[:, 0].tolist() + spaced.tolist()))
+        counts.append(count)
+    return Trimmed(tuple(tokens), tuple(counts), sum(white) / max(1, sum(counts)))

@@ -74,3 +74,25 @@ def test_weighted_references_equal_a_bias_on_their_scores(pack, copies, dtype):
     actual = attention.weighted_references(attend, q, k, v, layout, copies).double()
     error = ((actual - expected).norm() / expected.norm()).item()
     assert error < (1e-6 if dtype == torch.float32 else 6e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_softmax_sums_of_plain_pytorch_attention(pack, dtype):
+    """Groups merged by their sums equal groups merged by a further call."""
+    from comfy.ldm.modules import attention as host
+
+    sums, method = pack.core("host.softmax_sums"), pack.core("method.attention")
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, 4, 50, 16, generator=generator).to(dtype) for _ in range(3))
+
+    def attend(q, k, v):
+        return host.attention_pytorch(q, k, v, 4, skip_reshape=True)
+
+    groups = [(1.0, [slice(0, 20), slice(45, 50)]), (7.5, [slice(20, 30)]), (0.5, [slice(30, 45)])]
+    usual = method.weighted_groups(attend, q, k, v, groups)
+    attend.with_sums = sums.with_sums_for(host.attention_pytorch, q)
+    merged = method.weighted_groups(attend, q, k, v, groups)
+    error = ((merged - usual).norm() / usual.norm()).item()
+    assert error < (1e-6 if dtype == torch.float32 else 6e-3)
+    assert sums.with_sums_for(host.attention_split, q) is None
+    assert sums.with_sums_for(host.attention_pytorch, q.float().requires_grad_()) is None

@@ -19,13 +19,19 @@ def test_tokens_of_the_object_of_a_ring_and_some_white_ones_stay(trimming):
     maps[1, 0, 0, 2] = 0.0  # one corner
     objects = trimming.object_tokens(maps, 16)
     assert objects.nonzero().tolist() == [[0, 2, 3], [0, 3, 3], [1, 0, 0]]
-    kept = trimming.kept_tokens(objects, ring=1, white=0)
+    few = trimming.trimmed(objects, ring=1, stand_ins=1)
     ring = [row * 8 + column for row in (1, 2, 3, 4) for column in (2, 3, 4)]
-    assert kept == (tuple(ring), (0, 1, 8, 9))
-    more = trimming.kept_tokens(objects, ring=1, white=8)
-    assert [len(view) for view in more] == [20, 12]
-    assert set(kept[0]) < set(more[0])
-    assert [len(view) for view in trimming.kept_tokens(objects, 1, 1000)] == [64, 64]
+    assert [view[:-1] for view in few.tokens] == [tuple(ring), (0, 1, 8, 9)]
+    assert few.stand_ins == (1, 1)
+    assert few.weight == (52 + 60) / 2
+    more = trimming.trimmed(objects, ring=1, stand_ins=8)
+    assert sum(more.stand_ins) == 16
+    assert [len(set(view)) for view in more.tokens] == [
+        n + k for n, k in zip((12, 4), more.stand_ins)
+    ]
+    every = trimming.trimmed(objects, ring=1, stand_ins=1000)
+    assert every.weight == 1
+    assert every.lengths == (64, 64)
 
 
 @pytest.fixture
@@ -57,13 +63,17 @@ def test_trimming_nothing_is_exact(golden, unequal):
 
 
 def test_trimmed_views_of_unequal_length_equal_masked_ones(golden, oracle, unequal, trimming):
-    """Against the plain oracle, whose references lose the same tokens."""
-    kept = trimming.kept_tokens(unequal.object_tokens)
-    assert len(kept[0]) != len(kept[1])
+    """Against the plain oracle, whose references lose the same tokens and weigh the stand-ins."""
+    few = trimming.trimmed(unequal.object_tokens)
+    assert few.lengths[0] != few.lengths[1] and few.weight > 2
+    weights = [
+        [1.0] * (length - last) + [few.weight] * last
+        for length, last in zip(few.lengths, few.stand_ins)
+    ]
     inputs = golden.inputs
     expected = oracle.predict(
         golden.joint("rgb_latent", "pm_latent"), inputs["timestep"], inputs["prompt_embeds"],
-        inputs["pooled"], inputs["guidance"], inputs["cond_latents"], True, kept,
+        inputs["pooled"], inputs["guidance"], inputs["cond_latents"], True, few.tokens, weights,
     )  # fmt: skip
     applied = golden.apply(unequal, trim_references=True)
     x = golden.joint("rgb_latent", "pm_latent")
