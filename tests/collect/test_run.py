@@ -1,0 +1,194 @@
+"""Records through all stages: what is kept, what is refused and why, and what a change redoes."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scenes
+from PIL import Image
+
+from refany3d_core.collect.export import export
+from refany3d_core.collect.pose import SearchedPose
+from refany3d_core.collect.report import survey, write_report
+from refany3d_core.collect.store import Record, keys
+
+
+def results(plan, work: Path) -> dict[str, tuple[str, str, str]]:
+    """(last stage, status, reason) by the record's name."""
+    out = {}
+    for key in keys(work):
+        last = plan.state(Record(work, key))
+        if last is not None:
+            out[key.rsplit("-", 1)[0]] = (last.stage, last.status, last.reason)
+    return out
+
+
+def test_the_chain_with_searched_poses(pictures, tmp_path, collect, artifacts):
+    config = scenes.write_config(tmp_path / "c.toml", pictures, pose="search")
+    plan, work, counts = collect(config)
+    assert counts == {"done": 12}
+    rows = [json.loads(line) for line in (pictures / "metadata.jsonl").read_text().splitlines()]
+    for key in keys(work):
+        record = Record(work, key)
+        plan.state(record)
+        pose = record.picture("pose", 0)
+        row = next(r for r in rows if r["file_name"].startswith(key.split("-")[0]))
+        true = np.asarray(json.loads(row["camera"])["camera_to_world"])
+        turn = np.asarray(pose["camera_to_world"])[:3, :3].T @ true[:3, :3]
+        degrees = np.degrees(np.arccos(np.clip((np.trace(turn) - 1) / 2, -1, 1)))
+        assert degrees < 10 and pose["iou"] > 0.9, (key, degrees)
+    text = write_report(plan, work)
+    assert "| filters | 12 | 12 (100%) | 0 | 0 | 0 |" in text
+    sheet = Image.open(work / "kept.png")
+    sheet.save(artifacts / "collect_kept.png")
+    assert sheet.size[0] > 4 * 192 and not (work / "refused.png").exists()
+
+
+def spoil(folder: Path, pictures: Path) -> dict[str, str]:
+    """A source of bad rows; gives part of the reason by name."""
+    rows = [json.loads(line) for line in (pictures / "metadata.jsonl").read_text().splitlines()]
+    good = {**rows[0], "mesh": str(scenes.MESHES["cow"])}
+    expected = {}
+    out = []
+
+    def add(name: str, reason: str, content: bytes | None = None, **changes) -> None:
+        content = content if content is not None else (pictures / "00.png").read_bytes()
+        (folder / f"{name}.png").write_bytes(content)
+        out.append({**good, "file_name": f"{name}.png", **changes})
+        expected[name] = reason
+
+    def picture(values: np.ndarray) -> bytes:
+        scenes.save(values, folder / "temporary.png")
+        content = (folder / "temporary.png").read_bytes()
+        (folder / "temporary.png").unlink()
+        return content
+
+    def given(name: str, values: np.ndarray) -> str:
+        path = folder.parent / f"{name}.png"
+        scenes.save(values, path)
+        return str(path)
+
+    nan = [[float("nan")] * 4] * 4
+    torn = folder.parent / "torn.glb"
+    torn.write_bytes(scenes.MESHES["cow"].read_bytes()[:3000])
+    full, empty = np.ones((256, 256)), np.zeros((256, 256))
+    dot = np.zeros((256, 256))
+    dot[100:110, 100:110] = 1
+    add("good", "")
+    add("caption", "the caption is missing", caption=None)
+    add("blank", "the picture has one colour", picture(np.full((256, 256, 3), 0.5)))
+    add("broken", "not a picture", b"no picture")
+    add("tiny", "32x32 pixels", picture(np.random.default_rng(0).random((32, 32, 3))))
+    add("no mask", "gives no mask", mask=None)
+    add("empty mask", "the mask is empty", mask=given("empty", empty))
+    add("full mask", "covers the whole picture", mask=given("full", full))
+    add("dot", "covers 0.15% of the picture", mask=given("dot", dot))
+    add("mask size", "the mask has 64x64 pixels", mask=given("small", np.eye(64)))
+    add("no mesh", "the source gives no mesh", mesh=None)
+    add("lost mesh", "there is no file", mesh="nowhere.glb")
+    add("torn mesh", "the mesh does not load", mesh=str(torn))
+    add("other mesh", "IoU", mesh=str(scenes.MESHES["milk truck"]))
+    add("no camera", "neither the source nor the graph", camera=None)
+    add("nan", "the camera has NaN", camera=json.dumps({"camera_to_world": nan, "fov": 40}))
+    add("skew", "no rotation", camera=json.dumps({"camera_to_world": [[1.0] * 4] * 4, "fov": 40}))
+    add("text", "camera or fov is no number or JSON", camera="from the left")
+    add("fov", "its fov is -3", fov=-3.0)
+    scenes.write_rows(folder, out)
+    return expected
+
+
+def test_bad_rows_have_a_reason_and_the_run_goes_on(pictures, tmp_path, collect, artifacts):
+    source = tmp_path / "bad"
+    source.mkdir()
+    expected = spoil(source, pictures)
+    plan, work, counts = collect(scenes.write_config(tmp_path / "c.toml", source))
+    found = results(plan, work)
+    wrong = {
+        name: (reason, found.get(name.replace(" ", "-")))
+        for name, reason in expected.items()
+        if reason not in (found.get(name.replace(" ", "-")) or ("", "", "-"))[2]
+    }
+    assert not wrong
+    assert counts == {"done": 1, "refused": len(expected) - 1}
+    report = write_report(plan, work)
+    assert "| filters | 2 | 1 (50%) | 1 | 0 | 0 |" in report
+    assert "| source | the caption is missing | 1 |" in report
+    stages, fates = survey(plan, work)
+    assert sum(stage.refused for stage in stages.values()) == len(fates) - 1 == len(expected) - 1
+    Image.open(work / "refused.png").save(artifacts / "collect_refused.png")
+    written, total = export(plan, work, tmp_path / "dataset")
+    assert (written, total) == (1, 1)
+
+
+def test_a_mesh_that_does_not_belong_is_refused_by_the_search(pictures, tmp_path, collect):
+    rows = [json.loads(line) for line in (pictures / "metadata.jsonl").read_text().splitlines()]
+    source = tmp_path / "wrong"
+    source.mkdir()
+    (source / "00.png").write_bytes((pictures / "00.png").read_bytes())
+    scenes.write_rows(source, [{**rows[0], "mesh": str(scenes.MESHES["milk truck"])}])
+    plan, work, counts = collect(scenes.write_config(tmp_path / "c.toml", source, pose="search"))
+    assert counts == {"refused": 1}
+    assert results(plan, work)["00"][0] == "filters"
+
+
+def test_a_second_run_does_nothing_and_a_change_redoes_what_follows(pictures, tmp_path, collect):
+    config = scenes.write_config(tmp_path / "c.toml", pictures)
+    plan, work, _ = collect(config)
+    before = stamps(work)
+    collect(config)
+    assert stamps(work) == before
+
+    scenes.write_config(config, pictures, more="[filters]\nmin_iou = 1.1")
+    stricter, _, counts = collect(config)
+    after = stamps(work)
+    changed = {path.parts[-2] for path in after if after[path] != before[path]}
+    assert changed == {"filters"} and counts == {"refused": 12}
+    assert set(plan.signature.items()) ^ set(stricter.signature.items()) == {
+        ("filters", plan.signature["filters"]), ("filters", stricter.signature["filters"])
+    }  # fmt: skip
+
+    scenes.write_config(config, pictures, more="[run]\nworkers = 3\n[servers]\nattempts = 9")
+    unsigned, _, counts = collect(config)
+    assert unsigned.signature == plan.signature and counts == {"done": 12}
+
+
+def stamps(work: Path) -> dict[Path, int]:
+    return {
+        path.relative_to(work): path.stat().st_mtime_ns
+        for path in (work / "records").rglob("*")
+        if path.is_file()
+    }
+
+
+def test_a_bug_fails_one_record_and_many_in_a_row_end_the_run(
+    pictures, tmp_path, collect, monkeypatch
+):
+    config = scenes.write_config(
+        tmp_path / "c.toml", pictures, pose="search", more="[run]\nmax_failures = 3"
+    )
+    monkeypatch.setattr(SearchedPose, "find", lambda *_: 1 / 0)
+    with pytest.raises(RuntimeError, match="3 records failed in a row.*'pose': ZeroDivisionError"):
+        collect(config)
+    work = tmp_path / "work"
+    assert len(list(work.glob("records/*/pose/result.json"))) in range(3, 7)
+    monkeypatch.undo()
+    fix = "[run]\nmax_failures = 3\n[filters]\nmin_iou = 0.0"
+    plan, _, counts = collect(scenes.write_config(config, pictures, more=fix))
+    assert counts == {"done": 12}
+
+
+def test_export_follows_the_settings(pictures, tmp_path, collect):
+    config = scenes.write_config(tmp_path / "c.toml", pictures)
+    text = config.read_text().replace("[source]", "[source]\nlimit = 3")
+    config.write_text(text)
+    dataset = tmp_path / "dataset"
+    plan, work, _ = collect(config)
+    assert export(plan, work, dataset) == (3, 3)
+    assert export(plan, work, dataset) == (0, 3)
+    config.write_text(text + "[filters]\nmin_iou = 1.1")
+    plan, work, counts = collect(config)
+    assert counts == {"refused": 3}
+    assert export(plan, work, dataset) == (0, 0)
+    assert json.loads((dataset / "meta_data.json").read_text()) == []
+    assert [p for p in dataset.iterdir() if p.is_dir()] == []
