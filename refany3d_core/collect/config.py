@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from ..pose_search.scores import MAX_AMBIGUITY, MIN_IOU
+
 
 @dataclass(frozen=True)
 class SourceConfig:
@@ -122,8 +124,8 @@ class FiltersConfig:
         min_clip, min_dino: cosine of the embeddings of the object and of its render.
     """
 
-    min_iou: float = 0.85
-    max_ambiguity: float = 0.5
+    min_iou: float = MIN_IOU
+    max_ambiguity: float = MAX_AMBIGUITY
     min_colour_correlation: float = 0.3
     clip: str = ""
     min_clip: float = 0.7

@@ -20,7 +20,7 @@ from ..asset import Asset, Camera
 from .asset import mesh_path
 from .config import Config
 from .networks import load
-from .pose import PoseStage, agreement, checked_camera
+from .pose import PoseStage, checked_camera, scores_of
 from .stages import Lazy, Unreachable
 from .store import Record, Refused
 
@@ -67,7 +67,7 @@ class FoundationPose(PoseStage):
             matrix = self.run(mesh, scene, output)
         pose = camera_to_world(matrix, size)
         camera = checked_camera(pose, fov, width, height)
-        return camera, agreement(asset, camera, image, mask)
+        return camera, scores_of(asset, camera, image, mask)
 
     def depth(self, image: np.ndarray) -> np.ndarray:
         """float [H, W], metres."""

@@ -11,17 +11,16 @@ from PIL import Image
 
 from ..asset import Asset, Camera, render
 from ..asset.cameras import from_viewport
-from ..pointmap.pnp import Pose
 from ..pose_search import estimate_pose
+from ..pose_search.coarse import ONE_COLOR
+from ..pose_search.overlay import overlay
 from ..pose_search.picture import Level
-from ..pose_search.refine import judge
+from ..pose_search.scores import NO_COLOR, agreement, in_light
 from .asset import load_mesh
 from .config import Config, settings_of
 from .pictures import read_mask, read_rgb
 from .stages import Outcome, each_picture
 from .store import Record, Refused
-
-_OUTLINE = (255, 40, 160)
 
 
 def camera_data(camera: Camera) -> dict[str, Any]:
@@ -101,7 +100,10 @@ class PoseStage:
             camera, scores = self.find(record, index, asset, image, mask)
             if not np.isfinite([*camera.pose.ravel(), camera.fov, *scores.values()]).all():
                 raise Refused("the pose has NaN or infinite values")
-            overlay(asset, camera, image).save(folder / f"overlay_{index}.jpg", quality=85)
+            drawn = overlay(asset, image, mask, camera)
+            sheet = Image.fromarray((drawn * 255).astype(np.uint8))
+            sheet.thumbnail((256, 256))
+            sheet.save(folder / f"overlay_{index}.jpg", quality=85)
             return {**camera_data(camera), **{k: float(v) for k, v in scores.items()}}
 
         return Outcome(each_picture(record, pose))
@@ -141,7 +143,7 @@ class GivenPose(SearchedPose):
             camera = checked_camera(given["camera_to_world"], given["fov"], width, height)
         else:
             raise Refused("neither the source nor the graph gives a camera")
-        return camera, agreement(asset, camera, image, mask)
+        return camera, scores_of(asset, camera, image, mask)
 
 
 def window_camera(
@@ -170,29 +172,20 @@ def window_camera(
     return Camera(seen.pose, fov, width, height, shift)
 
 
-def agreement(
+def scores_of(
     asset: Asset, camera: Camera, image: np.ndarray, mask: np.ndarray
 ) -> dict[str, float]:
     """The search's scores of a camera that was not searched; it counts as sure."""
+    view = render(asset, camera)
     level = Level(1.0, image * mask[..., None], mask, np.ones_like(mask))
-    pose = Pose(np.eye(3), np.zeros(3), camera.focal)  # only its lens counts, against itself
-    fit, _ = judge(pose, render(asset, camera), level, camera.focal, 1.0)
-    return {"iou": fit.iou, "ambiguity": 0.0, "colour_correlation": fit.correlation}
-
-
-def overlay(asset: Asset, camera: Camera, image: np.ndarray) -> Image.Image:
-    """The picture, washed out, with the asset's outline from the camera, at most 256 px."""
-    seen = render(asset, camera).mask
-    inside = seen.copy()
-    for axis in (0, 1):
-        for step in (-2, 2):
-            inside &= np.roll(seen, step, axis)
-    pixels = (np.clip(image * 0.6 + 0.4, 0, 1) * 255).astype(np.uint8)
-    pixels[seen] = (np.clip(image[seen], 0, 1) * 255).astype(np.uint8)
-    pixels[seen & ~inside] = _OUTLINE
-    picture = Image.fromarray(pixels)
-    picture.thumbnail((256, 256))
-    return picture
+    correlation = NO_COLOR[1]
+    if view.mask.any() and view.color[view.mask].std(0).max() > ONE_COLOR:
+        _, _, correlation = in_light(view, level)
+    return {
+        "iou": agreement(view, level),
+        "ambiguity": 0.0,
+        "colour_correlation": correlation,
+    }
 
 
 def pose_stage(config: Config) -> PoseStage:
