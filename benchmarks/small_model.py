@@ -48,6 +48,13 @@ APPROXIMATIONS = {
     "reference_reuse, whole run": Approximation(reference_reuse=1000),
     "isolated_references": Approximation(isolated_references=True),
     "isolated, whole run": Approximation(isolated_references=True, reference_reuse=1000),
+    "trim_references": Approximation(isolated_references=True, trim_references=True),
+    "balanced preset": Approximation(
+        isolated_references=True, trim_references=True, reference_reuse=4
+    ),
+    "fast preset": Approximation(
+        isolated_references=True, trim_references=True, reference_reuse=1000, guidance_end=0.74
+    ),
     "guidance until 0.3": Approximation(guidance_end=0.3),
     "guidance until 0.6": Approximation(guidance_end=0.6),
 }
@@ -90,7 +97,7 @@ class Small:
         positive = self.clip.encode_from_tokens_scheduled(self.clip.tokenize(prompt))
         patched = patch_model(self.model, self.adapters, approximation=approximation)
         levels = sigmas(patched, PUBLISHED_SCHEDULE, self.steps, SIZE, SIZE)
-        conditions = with_references(positive, reference)
+        conditions = with_references(positive, reference, trim=approximation.trim_references)
         latent = latent or empty_joint_latent(SIZE, SIZE, 1)
         joint = sample_joint(patched, *conditions, latent, levels, 2.0, "euler", seed)
         pictures = (self.vae.decode(x["samples"])[0] for x in split_joint_latent(joint))
