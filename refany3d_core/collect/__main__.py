@@ -25,7 +25,7 @@ def _plan(work: Path):
 
 def _run(args: argparse.Namespace) -> int:
     from .config import load_config
-    from .engine import Plan, run
+    from .engine import Plan, ranks, run
     from .report import write_report
     from .store import FAILED, write_whole
 
@@ -35,6 +35,9 @@ def _run(args: argparse.Namespace) -> int:
     work.mkdir(parents=True, exist_ok=True)
     write_whole(work / CONFIG, json.dumps({"path": str(Path(args.config).resolve())}).encode())
     counts = run(plan, work)
+    rank, world = ranks()
+    if world > 1:  # the last one to end tells the whole
+        print(f"Process {rank} of {world} is done. All records, as they are now:\n")
     print(write_report(plan, work))
     if counts[FAILED]:
         print(f"{counts[FAILED]} records failed; the same command tries them again")

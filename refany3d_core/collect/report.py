@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import textwrap
@@ -150,9 +151,9 @@ def write_report(plan: Plan, work: Path) -> str:
     ):
         target = work / f"{name}.png"
         if chosen:
-            partial = work / f".{name}.png"
-            contact_sheet(_spread(chosen, SHOWN)).save(partial, "PNG")
-            partial.replace(target)
+            content = io.BytesIO()
+            contact_sheet(_spread(chosen, SHOWN)).save(content, "PNG")
+            write_whole(target, content.getvalue())
         else:
             target.unlink(missing_ok=True)
     return text

@@ -1,6 +1,7 @@
 """Records through all stages: what is kept, what is refused and why, and what a change redoes."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -145,6 +146,16 @@ def test_bad_rows_have_a_reason_and_the_run_goes_on(pictures, tmp_path, collect,
     Image.open(work / "refused.png").save(artifacts / "collect_refused.png")
     written, total = export(plan, work, tmp_path / "dataset")
     assert (written, total) == (1, 1)
+
+
+def test_processes_that_end_together_write_one_report(pictures, tmp_path, collect):
+    config = scenes.write_config(tmp_path / "c.toml", pictures)
+    config.write_text(config.read_text().replace("[source]", "[source]\nlimit = 2"))
+    plan, work, _ = collect(config)
+    with ThreadPoolExecutor(4) as pool:
+        texts = [*pool.map(lambda _: write_report(plan, work), range(12))]
+    assert len(set(texts)) == 1
+    assert sorted(p.name for p in work.glob("*.*")) == ["kept.png", "report.json", "report.md"]
 
 
 def test_a_mesh_that_does_not_belong_is_refused_by_the_search(pictures, tmp_path, collect):
