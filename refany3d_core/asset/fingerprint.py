@@ -39,6 +39,8 @@ def _named_files(file: Path) -> list[Path]:
     suffix = file.suffix.lower()
     if suffix == ".gltf":
         names = _gltf_uris(file.read_bytes())
+    elif suffix == ".fbx":
+        names = _fbx_textures(file.read_bytes())
     elif suffix in _NAMES:
         found = _NAMES[suffix].findall(file.read_bytes())
         names = [name.decode("utf-8", "replace") for name in found]
@@ -51,6 +53,15 @@ def _named_files(file: Path) -> list[Path]:
         except ValueError:
             continue  # loading will tell
     return out
+
+
+def _fbx_textures(data: bytes) -> list[str]:
+    """Texture names of a text or binary FBX file: in the latter a length stands before them."""
+    names = re.findall(rb'RelativeFilename:\s*"([^"\n]+)"', data)
+    for found in re.finditer(rb"RelativeFilenameS(.{4})", data, re.DOTALL):
+        length = int.from_bytes(found[1], "little")
+        names.append(data[found.end() : found.end() + min(length, 1024)])
+    return [name.decode("utf-8", "replace") for name in names]
 
 
 def _gltf_uris(data: bytes) -> list[str]:

@@ -24,6 +24,10 @@ _WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "
 _JSON, _BIN = 0x4E4F534A, 0x004E4942
 MAX_ELEMENTS = 200_000_000
 """Largest accessor."""
+MAX_UNPACKED = 1 << 30
+"""Bytes of all buffer views that meshoptimizer packed, unpacked."""
+MESHOPT = ("EXT_meshopt_compression", "KHR_meshopt_compression")
+"""Extensions of packed buffer views."""
 MAX_UNBACKED = 20_000_000
 """Elements of sparse accessors that no bytes of the file stand for, all together."""
 
@@ -51,6 +55,8 @@ class GltfFile:
         self._buffers: dict[int, bytes] = {}
         self._lists: dict[str, list[dict]] = {}
         self._unbacked = 0
+        self._unpacked: dict[Any, bytes] = {}
+        self._unpacked_bytes = 0
         text = self._split_glb(data) if data[:4] == b"glTF" else data
         try:
             self.tree = json.loads(text, parse_constant=_no_number)
@@ -137,6 +143,11 @@ class GltfFile:
     def buffer_view(self, index: object) -> bytes:
         """Bytes of a buffer view."""
         view = self.item("bufferViews", index)
+        for name in MESHOPT:
+            if name in (view.get("extensions") or {}):
+                if index not in self._unpacked:
+                    self._unpacked[index] = self._meshopt(view["extensions"][name])
+                return self._unpacked[index]
         data = self.buffer(view.get("buffer"))
         start, length = _count(view, "byteOffset", 0), _count(view, "byteLength")
         if start + length > len(data):
@@ -145,6 +156,33 @@ class GltfFile:
                 f"{len(data):,}"
             )
         return data[start : start + length]
+
+    def _meshopt(self, packed: dict) -> bytes:
+        """A buffer view packed by meshoptimizer, by the optional package meshopt."""
+        import meshopt
+
+        data = self.buffer(packed.get("buffer"))
+        start, length = _count(packed, "byteOffset", 0), _count(packed, "byteLength")
+        count, stride = _count(packed, "count"), _count(packed, "byteStride")
+        self._unpacked_bytes += count * stride
+        if self._unpacked_bytes > MAX_UNPACKED:
+            raise LimitError(
+                f"its packed geometry unpacks to more than {MAX_UNPACKED >> 30} GiB, which is the "
+                "limit"
+            )
+        if start + length > len(data):
+            raise ValueError("its packed geometry runs past the end of its buffer")
+        try:
+            unpacked = meshopt.decode_gltf_buffer(
+                data[start : start + length],
+                count,
+                stride,
+                packed.get("mode"),
+                packed.get("filter"),
+            )
+        except (ValueError, RuntimeError) as error:
+            raise ValueError(f"its packed geometry is damaged ({error})") from error
+        return np.ascontiguousarray(unpacked).tobytes()
 
     def accessor(self, index: object) -> np.ndarray:
         """An accessor's elements [count, width]; normalised integers as float32 in 0..1 or -1..1,

@@ -2,7 +2,7 @@
 
 from importlib.util import find_spec
 
-from .gltf_file import GltfFile
+from .gltf_file import MESHOPT, GltfFile
 
 HONOURED = {
     "KHR_draco_mesh_compression",
@@ -12,6 +12,9 @@ HONOURED = {
     "KHR_materials_unlit",
     "KHR_materials_pbrSpecularGlossiness",
     "EXT_mesh_gpu_instancing",
+    "KHR_texture_basisu",
+    "EXT_texture_avif",
+    *MESHOPT,
 }
 """Extensions that are read."""
 
@@ -29,12 +32,8 @@ WITHOUT_EFFECT = {
     "KHR_materials_volume": "volume (glass is drawn opaque)",
     "KHR_materials_variants": "material variants (the default is drawn)",
     "KHR_xmp_json_ld": "",
-    "EXT_meshopt_compression": "",
-    "KHR_meshopt_compression": "",
 }
 """Extensions that leave geometry and base colour alone. Empty: nothing to tell."""
-
-GEOMETRY_CODECS = ("EXT_meshopt_compression", "KHR_meshopt_compression")
 
 
 def preflight(file: GltfFile, played: bool = False) -> list[str]:
@@ -54,16 +53,15 @@ def preflight(file: GltfFile, played: bool = False) -> list[str]:
     used = set(_names(file, "extensionsUsed")) | set(_names(file, "extensionsRequired"))
     required = set(_names(file, "extensionsRequired"))
     warnings = []
-    meshopt = [
-        name
+    if find_spec("meshopt") is None and any(
+        name in (view.get("extensions") or {})
         for view in file.items("bufferViews")
-        for name in GEOMETRY_CODECS
-        if name in (view.get("extensions") or {})
-    ]
-    if meshopt:
+        for name in MESHOPT
+    ):
         raise ValueError(
-            f"its geometry is packed with {meshopt[0]}, which is not decoded here; export it "
-            "without compression (gltf-transform copy in.glb out.glb, or Blender's exporter)"
+            "its geometry is packed by meshoptimizer, which needs the package meshopt: run `pip "
+            "install meshopt` in ComfyUI's Python (3.11 or newer), or export the mesh without "
+            "compression (gltf-transform copy in.glb out.glb, or Blender's exporter)"
         )
     if "KHR_draco_mesh_compression" in used and find_spec("DracoPy") is None:
         packed = any(
@@ -76,9 +74,7 @@ def preflight(file: GltfFile, played: bool = False) -> list[str]:
                 "its geometry is packed with Draco, which needs the package DracoPy: run "
                 "`pip install DracoPy` in ComfyUI's Python, or export the mesh without compression"
             )
-    unknown = sorted(
-        required - HONOURED - set(WITHOUT_EFFECT) - {"KHR_texture_basisu", "EXT_texture_avif"}
-    )
+    unknown = sorted(required - HONOURED - set(WITHOUT_EFFECT))
     if unknown:
         raise ValueError(
             f"it requires the glTF extension {', '.join(unknown)}, which is not supported; export "
@@ -88,7 +84,7 @@ def preflight(file: GltfFile, played: bool = False) -> list[str]:
         effect = WITHOUT_EFFECT.get(name, None)
         if effect:
             warnings.append(f"{effect} ({name}) is not drawn")
-        elif effect is None and name not in ("KHR_texture_basisu", "EXT_texture_avif"):
+        elif effect is None:
             warnings.append(f"the extension {name} is ignored")
     if file.items("animations") and not played:
         warnings.append("animations are not played: the mesh is drawn in its rest pose")

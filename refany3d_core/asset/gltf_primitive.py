@@ -249,11 +249,6 @@ class PrimitiveReader:
                 data = self._file.buffer_view(entry["bufferView"])
             else:
                 data = self._file.resource(entry.get("uri"))
-            if data[:12] == b"\xabKTX 20\xbb\r\n\x1a\n" or data[:2] == b"sB":
-                raise ValueError(
-                    f"{name} is a KTX2 (Basis Universal) image, which is not decoded; export with "
-                    "PNG, JPEG or WebP textures"
-                )
             return self._pictures.decode(data, name)
         except LimitError:
             raise

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from .collada import without_skins
+from .fbx import load_fbx
 from .from_trimesh import parts_from_trimesh
 from .gltf import load_gltf
 from .gltf_file import GltfFile, guarded
@@ -22,7 +23,7 @@ from .threemf import load_3mf
 
 logger = logging.getLogger(__name__)
 
-FORMATS = ("glb", "gltf", "obj", "ply", "stl", "off", "dae", "3mf")
+FORMATS = ("glb", "gltf", "obj", "fbx", "ply", "stl", "off", "dae", "3mf")
 """File formats that are read."""
 
 
@@ -31,8 +32,8 @@ def readable_formats() -> tuple[str, ...]:
     return tuple(kind for kind in FORMATS if kind not in _NEEDS or find_spec(_NEEDS[kind]))
 
 
-_NEEDS = {"dae": "collada"}
-_PACKAGES = {"collada": "pycollada"}
+_NEEDS = {"dae": "collada", "fbx": "ufbx"}
+_PACKAGES = {"collada": "pycollada", "ufbx": "ufbx"}
 AUTO, Y_UP, Z_UP = "auto", "y", "z"
 _SPLAT_FORMATS = ("splat", "ksplat", "spz")
 SPLAT = (
@@ -90,10 +91,8 @@ def load_bytes(
     try:
         if kind in ("glb", "gltf"):
             parts, warnings = guarded(_gltf_parts, data, folder, moment)
-        elif moment is not None:
-            raise ValueError(f"animations of {kind.upper()} files are not read; convert it to GLB")
         else:
-            parts, warnings = _guarded_parts(data, kind, folder)
+            parts, warnings = _guarded_parts(data, kind, folder, moment)
         if up_axis == Z_UP or (up_axis == AUTO and kind == "dae" and b"<up_axis>Z_UP" in data):
             parts = [_z_to_y(part) for part in parts]
         return Asset(parts, warnings)
@@ -126,17 +125,29 @@ def _gltf_parts(
     return load_gltf(GltfFile(data, folder), moment)
 
 
-def _parts_of(data: bytes, kind: str, folder: Path | None) -> tuple[list[Part], list[str]]:
+def _parts_of(
+    data: bytes, kind: str, folder: Path | None, moment: Moment | None
+) -> tuple[list[Part], list[str]]:
     """Formats other than glTF."""
     if len(data) > MAX_TEXT_BYTES:
         raise LimitError(
             f"it has {len(data) / 2**30:.1f} GiB, the limit for {kind.upper()} is "
             f"{MAX_TEXT_BYTES >> 30} GiB; decimate it, or convert it to GLB"
         )
+    module = _NEEDS.get(kind)
+    if module and find_spec(module) is None:
+        raise ValueError(
+            f"{kind.upper()} files need the package {_PACKAGES[module]}: run "
+            f"`pip install {_PACKAGES[module]}` in ComfyUI's Python, or convert the mesh to GLB"
+        )
+    if moment is not None and kind != "fbx":
+        raise ValueError(f"animations of {kind.upper()} files are not read; convert it to GLB")
     files = FolderResolver(folder, texts=1 if kind == "obj" else 0)
     warnings: list[str] = []
     if kind == "ply":
         parts = load_ply(data, files.texture)
+    elif kind == "fbx":
+        parts, warnings = load_fbx(data, files, moment)
     elif kind == "off":
         parts = load_off(data)
     elif kind == "3mf":
@@ -150,12 +161,6 @@ def _parts_of(data: bytes, kind: str, folder: Path | None) -> tuple[list[Part], 
 def _trimesh_parts(data: bytes, kind: str, files: FolderResolver) -> tuple[list[Part], list[str]]:
     import trimesh
 
-    module = _NEEDS.get(kind)
-    if module and find_spec(module) is None:
-        raise ValueError(
-            f"{kind.upper()} files need the package {_PACKAGES[module]}: run "
-            f"`pip install {_PACKAGES[module]}` in ComfyUI's Python, or convert the mesh to GLB"
-        )
     warnings = []
     if kind == "obj" and re.search(rb"^\s*(l|p)\s", data, re.MULTILINE):
         warnings.append("points and lines are not drawn, only triangles")
@@ -180,9 +185,11 @@ def _trimesh_parts(data: bytes, kind: str, files: FolderResolver) -> tuple[list[
     return parts, warnings + more
 
 
-def _guarded_parts(data: bytes, kind: str, folder: Path | None) -> tuple[list[Part], list[str]]:
+def _guarded_parts(
+    data: bytes, kind: str, folder: Path | None, moment: Moment | None
+) -> tuple[list[Part], list[str]]:
     try:
-        return _parts_of(data, kind, folder)
+        return _parts_of(data, kind, folder, moment)
     except (IndexError, TypeError, AttributeError, KeyError, OverflowError) as error:
         raise ValueError(f"it is a damaged {kind.upper()} file ({error})") from error
 

@@ -7,6 +7,7 @@ import io
 import struct
 import warnings
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 import numpy as np
 
@@ -55,7 +56,7 @@ class Pictures:
             LimitError: larger than MAX_IMAGE_PIXELS, or the total above MAX_DECODED_PIXELS.
             ValueError: not an image in one of the formats, or damaged.
         """
-        image = self._open(data, what)
+        image = _Basis(data, what) if is_basis(data) else self._open(data, what)
         width, height = image.size
         pixels = width * height
         if pixels > MAX_IMAGE_PIXELS:
@@ -70,7 +71,7 @@ class Pictures:
         while pixels / factor**2 > (MAX_KEPT_PIXELS - self._kept) / 2:
             factor *= 2
         try:
-            out = _rgba(image, factor)
+            out = image.rgba() if isinstance(image, _Basis) else _rgba(image, factor)
         except MemoryError as error:
             raise LimitError(f"{what} does not fit in memory; scale it down") from error
         except _DAMAGE as error:
@@ -95,6 +96,39 @@ class Pictures:
             raise _too_large(what, "far too many") from error
         except _DAMAGE as error:
             raise ValueError(f"{what} cannot be read ({error})") from error
+
+
+def is_basis(data: bytes) -> bool:
+    """Whether a file is a KTX 2 or Basis Universal texture."""
+    return data[:12] == b"\xabKTX 20\xbb\r\n\x1a\n" or data[:2] == b"sB"
+
+
+class _Basis:
+    """A Basis Universal texture, by the optional package opengl_basisu."""
+
+    def __init__(self, data: bytes, what: str) -> None:
+        if find_spec("opengl_basisu") is None:
+            raise ValueError(
+                f"{what} is a KTX2 (Basis Universal) image, which needs the package opengl_basisu: "
+                "run `pip install opengl_basisu` in ComfyUI's Python, or export with PNG, JPEG or "
+                "WebP textures"
+            )
+        import opengl_basisu
+
+        self._what = what
+        try:
+            self._texture = opengl_basisu.open(data)
+        except (opengl_basisu.BasisuError, ValueError) as error:
+            raise ValueError(f"{what} is a KTX2 image that cannot be read ({error})") from error
+        self.size = self._texture.width, self._texture.height
+
+    def rgba(self) -> np.ndarray:
+        import opengl_basisu
+
+        try:
+            return np.array(self._texture.transcode("rgba8", level=0).data)
+        except opengl_basisu.BasisuError as error:
+            raise ValueError(str(error)) from error
 
 
 def _too_large(what: str, size: str) -> LimitError:

@@ -6,13 +6,8 @@ standard input, and the pictures come back through its standard output, as .npz 
 """
 
 import io
-import os
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as FutureTimeout
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -20,11 +15,11 @@ import numpy as np
 
 from .cameras import Camera
 from .model import Asset, Part
+from .worker import run_worker
 
 PYRENDER = "pyrender"
 WORKER = Path(__file__).with_name("pyrender_worker.py")
 START_SECONDS, SECONDS_PER_VIEW = 60, 10
-_KEPT = ("PATH", "SYSTEMROOT", "TEMP", "TMP", "TMPDIR", "DISPLAY", "LD_LIBRARY_PATH", "HOME")
 
 
 def lit_colors(
@@ -55,7 +50,9 @@ def lit_colors(
     scene = _packed(asset, cameras, background)
     reasons = []
     for platform in ("egl", "osmesa") if sys.platform == "linux" else ("",):
-        output, reason = _run(scene, platform, len(cameras), progress)
+        environment = {"PYOPENGL_PLATFORM": platform} if platform else {}
+        seconds = START_SECONDS + len(cameras) * SECONDS_PER_VIEW
+        output, reason = run_worker(WORKER, scene, seconds, environment, progress)
         if output is not None:
             with np.load(io.BytesIO(output), allow_pickle=False) as pictures:
                 return pictures["color"].astype(np.float32) / 255.0, pictures["drawn"]
@@ -64,41 +61,6 @@ def lit_colors(
         f"pyrender found no usable OpenGL ({'; '.join(reasons)}); on Linux install Mesa's "
         "libosmesa6 or an EGL driver, or choose the backend auto"
     )
-
-
-def _run(
-    scene: bytes, platform: str, views: int, progress: Callable[[], None]
-) -> tuple[bytes | None, str]:
-    """The child's output, or why there is none."""
-    environment = {key: os.environ[key] for key in _KEPT if key in os.environ}
-    if platform:
-        environment["PYOPENGL_PLATFORM"] = platform
-    child = subprocess.Popen(
-        [sys.executable, "-I", str(WORKER)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment,
-    )
-    deadline = time.monotonic() + START_SECONDS + views * SECONDS_PER_VIEW
-    with ThreadPoolExecutor(1) as pool:
-        talk = pool.submit(child.communicate, scene)
-        try:
-            while True:
-                try:
-                    output, errors = talk.result(timeout=0.25)
-                    break
-                except FutureTimeout:
-                    progress()
-                    if time.monotonic() > deadline:
-                        return None, "it took too long"
-        finally:
-            if child.poll() is None:
-                child.kill()
-    if child.returncode:
-        lines = errors.decode("utf-8", "replace").strip().splitlines()
-        return None, lines[-1][:200] if lines else f"ended with code {child.returncode}"
-    return output, ""
 
 
 def _packed(asset: Asset, cameras: Sequence[Camera], background: tuple) -> bytes:

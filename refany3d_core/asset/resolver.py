@@ -59,6 +59,20 @@ class FolderResolver:
         except (ValueError, OSError):
             return None
 
+    def inner_texture(self, data: bytes, name: str) -> np.ndarray | None:
+        """A texture uint8 [H, W, 4] from inside of the file, or None, with a warning.
+
+        Raises:
+            LimitError: too large.
+        """
+        try:
+            return self.decode(data, f"the texture {name}")
+        except LimitError:
+            raise
+        except ValueError as error:
+            self._missing.append(str(error))
+            return None
+
     def decode(self, data: bytes, what: str) -> np.ndarray:
         """A texture that comes from inside of the file, see `Pictures.decode`."""
         return self._decoder.decode(data, what)

@@ -113,8 +113,8 @@ def test_file_3d_on_disk_and_as_a_stream(spot) -> None:
     assert any("cannot come with a stream" in warning for warning in asset.warnings)
     with pytest.raises(ValueError, match="beside it, which a stream does not have"):
         to_asset(Types.File3D(io.BytesIO((DATA / "spot_gltf" / "spot.gltf").read_bytes()), "gltf"))
-    with pytest.raises(ValueError, match="fbx is not a mesh format"):
-        to_asset(Types.File3D(io.BytesIO(b"Kaydara FBX Binary"), "fbx"))
+    with pytest.raises(ValueError, match="usdz is not a mesh format"):
+        to_asset(Types.File3D(io.BytesIO(b"PK"), "usdz"))
 
 
 def test_meshes_of_3d_pack(spot) -> None:

@@ -24,9 +24,10 @@ STORED = [
     *sorted(MESHES.glob("*.gl*")),
     *sorted((ROOT / "tests" / "data" / "golden_render").glob("*.glb")),
 ]
-NOT_COMPARED = {
-    "spot_ktx2.glb": "KTX2",
+PACKAGES = {
+    "spot_draco.glb": "DracoPy",
     "spot_meshopt.glb": "meshopt",
+    "spot_ktx2.glb": "opengl_basisu",
 }
 MIN_IOU, MAX_COLOR = 0.98, 0.02
 SIZE = 192
@@ -79,10 +80,9 @@ def check(found: tuple, name: str) -> None:
 
 @pytest.mark.parametrize("path", STORED, ids=lambda path: path.name)
 def test_stored(path: Path, viewer: Viewer) -> None:
-    if path.name in NOT_COMPARED:
-        pytest.skip(f"{NOT_COMPARED[path.name]} is not decoded here")
-    if "draco" in path.name and find_spec("DracoPy") is None:
-        pytest.skip("Draco needs DracoPy, which is not installed")
+    package = PACKAGES.get(path.name)
+    if package and find_spec(package) is None:
+        pytest.skip(f"it needs {package}, which is not installed")
     shutil.copy(path, viewer.server.files)
     check(compare(viewer, path.name, load_asset(path)), path.name)
 

@@ -23,13 +23,17 @@ PAGE = """<!doctype html><html><head><script type="importmap">
 import * as THREE from 'three';
 import { GLTFLoader } from 'three/addons/loaders/GLTFLoader.js';
 import { DRACOLoader } from 'three/addons/loaders/DRACOLoader.js';
+import { KTX2Loader } from 'three/addons/loaders/KTX2Loader.js';
 import { MeshoptDecoder } from 'three/addons/libs/meshopt_decoder.module.js';
 const canvas = document.getElementById('canvas');
 const renderer = new THREE.WebGLRenderer({canvas, antialias: false, alpha: true,
   preserveDrawingBuffer: true, premultipliedAlpha: false});
 const draco = new DRACOLoader().setDecoderPath('/three/examples/jsm/libs/draco/gltf/');
 draco.setDecoderConfig({type: 'js'});
-const loader = new GLTFLoader().setDRACOLoader(draco).setMeshoptDecoder(MeshoptDecoder);
+const ktx2 = new KTX2Loader().setTranscoderPath('/three/examples/jsm/libs/basis/');
+ktx2.detectSupport(renderer);
+const loader = new GLTFLoader().setDRACOLoader(draco).setKTX2Loader(ktx2)
+  .setMeshoptDecoder(MeshoptDecoder);
 
 function unlit(old, bare) {
   const made = new THREE.MeshBasicMaterial({color: old.color, map: old.map, side: old.side,

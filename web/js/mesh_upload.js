@@ -4,7 +4,7 @@ import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
 
 const NODE = "RefAny3D_LoadMesh";
-const FORMATS = ".glb,.gltf,.obj,.ply,.stl,.off,.dae,.3mf";
+const FORMATS = ".glb,.gltf,.obj,.fbx,.ply,.stl,.off,.dae,.3mf";
 const FOLDER = "3d";
 
 async function upload(file) {
