@@ -11,6 +11,7 @@ import zlib
 from importlib.util import find_spec
 from pathlib import Path
 
+import made_gltf
 import numpy as np
 import pytest
 
@@ -203,7 +204,15 @@ SOURCES = [
     DATA / "broken" / "degenerate_nan.obj",
     DATA / "broken" / "flat_plane.obj",
     DATA / "spot_webp.glb",
+    DATA / "spot_draco.glb",
+    DATA / "spot_meshopt.glb",
+    DATA / "spot_ktx2.glb",
 ]
+MADE = [made_gltf.skin_bytes, made_gltf.morph_sparse, made_gltf.instancing, made_gltf.animated]
+EXPORTED = ["box.3mf", "box.dae", "box.off"]
+RULES = ("published", "gltf")
+EACH = 50
+"""Mutations of each of the twenty files: a thousand."""
 
 
 def mutated(data: bytes, draw: random.Random) -> bytes:
@@ -229,17 +238,33 @@ def mutated(data: bytes, draw: random.Random) -> bytes:
     return bytes(out)
 
 
-@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.name)
-def test_fuzz(source: Path, tmp_path: Path, watched: list[str]) -> None:
-    """A hundred mutations of each file, a thousand in all."""
+def original(source: object, folder: Path) -> Path:
+    """A file to mutate: a stored one, one of made_gltf, or a coloured box as trimesh writes it."""
+    import trimesh
+
+    if isinstance(source, Path):
+        return source
+    if callable(source):
+        return made_gltf.make(source, folder)
+    box = trimesh.creation.box()
+    box.visual.face_colors = (10, 200, 30, 255)
+    box.export(folder / source)
+    return folder / source
+
+
+@pytest.mark.parametrize(
+    "source", [*SOURCES, *MADE, *EXPORTED], ids=lambda one: getattr(one, "name", None) or str(one)
+)
+def test_fuzz(source, tmp_path: Path, watched: list[str]) -> None:
+    source = original(source, tmp_path)
     data = source.read_bytes()
     path = tmp_path / "meshes" / f"fuzz{source.suffix}"
-    for seed in range(100):
+    for seed in range(EACH):
         path.write_bytes(mutated(data, random.Random(f"{source.name}{seed}")))
         watched.clear()
         start = time.process_time()
         try:
-            views = render_reference_views(load_asset(path), 1, 32)
+            views = render_reference_views(load_asset(path), 1, 32, materials=RULES[seed % 2])
         except ValueError as error:
             assert len(str(error).split()) > 4, (seed, error)
         else:

@@ -57,6 +57,30 @@ def test_load_3d_to_ours(server) -> None:
     assert 0.05 < covered < 0.9
 
 
+def test_a_posed_mesh(server) -> None:
+    """Load Mesh's animation and time, at rest, posed, and with a name that is not there."""
+    from made_gltf import animated, make
+
+    from comfy_server import ServerError
+
+    make(animated, server.base / "input" / "3d")
+
+    def picture(**pose: object) -> np.ndarray:
+        graph = {
+            "1": node("RefAny3D_LoadMesh", mesh_file="3d/animated.glb", **pose),
+            "2": node("RefAny3D_RenderViews", mesh=["1", 0], **SIZES),
+            "3": node("PreviewImage", images=["2", 1]),
+        }
+        name = server.run(graph)["3"]["images"][0]["filename"]
+        return np.asarray(Image.open(server.base / "temp" / name).convert("RGB"), np.float64)
+
+    rest, posed = picture(), picture(animation="wave", time=1.0)
+    assert np.abs(rest - posed).mean() > 2
+    assert np.array_equal(posed, picture(animation="0", time=1.0))
+    with pytest.raises(ServerError, match="Load Mesh: animated.glb: .*no animation 'run'.*0: wave"):
+        picture(animation="run")
+
+
 def test_ours_to_preview_3d(server) -> None:
     graph = {
         "1": node("RefAny3D_LoadMesh", mesh_file="3d/spot.glb"),
