@@ -97,7 +97,10 @@ for (const [key, box] of boxes) {
   const {node, subgraph} = app.graph.convertToSubgraph(new Set(box.nodes.map(k => made[k])));
   node.title = subgraph.name = box.title;
   const inner = Object.fromEntries(subgraph.nodes.map(n => [n.properties.key, n]));
-  for (const socket of subgraph.inputs.filter(i => !i.linkIds.length)) subgraph.removeInput(socket);
+  // The page promotes some widgets (seed, text) by itself; box.widgets says which are shown.
+  const outside = new Set(node.inputs.filter(i => i.link != null).map(i => i.name));
+  for (const socket of [...subgraph.inputs])
+    if (!outside.has(socket.name)) subgraph.removeInput(socket);
   for (const [owner, name, shown] of box.widgets) {
     const socket = inner[owner].inputs.find(i => i.widget?.name === name);
     if (!socket) throw new Error(`${owner} has no widget ${name} to show`);

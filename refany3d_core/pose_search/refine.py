@@ -16,6 +16,11 @@ OUTLINE_WEIGHT = 60.0
 COLOR_WEIGHT = 60.0
 """Effective number of independent colours."""
 COLOR_SIGMA = 0.06
+"""Error of a colour, 0..1."""
+BESIDE = 0.006
+"""Error of a place, as a part of the crop."""
+OFF_COLOR = 0.15
+"""A difference of colour from which a pixel counts for little: a highlight, or another object."""
 LENS_WEIGHT = 12.0
 """Of the lens's guess against the outline's pixels."""
 TURN_STEP = 0.35
@@ -109,17 +114,18 @@ def _system(
         distance = np.linalg.norm(across, axis=1)
         weight = 1 / (1 + (distance / reach) ** 2) ** 2
         add(points[which], outward, residual, weight * OUTLINE_WEIGHT / len(border))
-    if light is not None:
+    if light is not None and level.inner.reshape(-1)[view.hits.pixel].any():
         pixel = view.hits.pixel
         on = level.inner.reshape(-1)[pixel]
         pixel = pixel[on]
         points = view.points.reshape(-1, 3)[pixel] @ pose.rotation.T + pose.translation
         slope = level.color_slope.reshape(-1, 2, 3)[pixel].astype(np.float64)
         residual = level.color.reshape(-1, 3)[pixel] - light[on]
-        weight = 1 / (1 + (residual**2).sum(1) / 0.15**2)
-        weight *= COLOR_WEIGHT / COLOR_SIGMA**2 / max(len(pixel), 1)
-        # pixels of outline error 1 weigh 1: both terms are in units of their own error
+        robust = COLOR_WEIGHT / len(pixel) / (1 + (residual**2).sum(1) / OFF_COLOR**2)
+        # A reconstruction's patterns lie beside the picture's, which shows where they are strong.
+        beside = (slope**2).sum(1) * (BESIDE * level.size) ** 2
         for k in range(3):
+            weight = robust / (COLOR_SIGMA**2 + beside[:, k])
             add(points, slope[..., k], residual[:, k], weight)
     gradient[6] += LENS_WEIGHT * lens_error / focal_sigma
     hessian[6, 6] += LENS_WEIGHT / focal_sigma**2

@@ -29,6 +29,10 @@ EVEN_GAP = 0.012
 MISFIT_MIDDLE, MISFIT_WIDTH = 0.14, 0.03
 """Where a logistic curve told right from wrong meshes on generated pictures
 (benchmarks/pose_search.py)."""
+LIGHT_RIDGE = np.diag([1e-3, 0.02, 0.02, 0.02])
+"""Holds the light near an even one of 0.8 where the object's shape does not tell it."""
+MAX_TINT = 1.5
+"""Of the light: a channel by the middle one."""
 NO_COLOR = (0.1, 0.6)
 """Colour error and correlation that stand for a mesh of one colour: neither good nor bad."""
 
@@ -134,7 +138,8 @@ def in_light(view: View, level: Level) -> tuple[np.ndarray | None, float, float]
     """The render's colours [P, 3] in the light that fits the picture best, their robust error, and
     their correlation with the picture's.
 
-    The light is linear in the normal (a spherical harmonic of the first order), one a channel.
+    The light is linear in the normal (a spherical harmonic of the first order), and of one tint:
+    more would paint any object in any colours.
     """
     pixel = view.hits.pixel
     on = level.inner.reshape(-1)[pixel]
@@ -144,17 +149,19 @@ def in_light(view: View, level: Level) -> tuple[np.ndarray | None, float, float]
     normal = view.normal.reshape(-1, 3)[pixel] @ view.camera.pose[:3, :3]
     basis = np.concatenate([np.ones((len(normal), 1)), normal], axis=1)
     seen = level.color.reshape(-1, 3)[pixel][on].astype(np.float64)
-    ridge = np.diag([1e-3, 0.02, 0.02, 0.02]) * len(seen)
-    out = np.empty_like(color)
-    weight = np.ones(len(seen))
-    for _ in range(2):
-        for k in range(3):
-            columns = basis * color[:, k : k + 1]
-            weighted = columns[on] * weight[:, None]
-            right = weighted.T @ seen[:, k] + ridge[:, 0] * 0.8
-            out[:, k] = columns @ np.linalg.solve(weighted.T @ columns[on] + ridge, right)
+    ridge = LIGHT_RIDGE * len(seen)
+    tint, weight = np.ones(3), np.ones(len(seen))
+    for _ in range(3):
+        tinted = color * tint
+        strong = weight * (tinted[on] ** 2).sum(1)
+        right = basis[on].T @ (weight * (tinted[on] * seen).sum(1)) + ridge[:, 0] * 0.8
+        light = np.linalg.solve((basis[on] * strong[:, None]).T @ basis[on] + ridge, right)
+        out = tinted * (basis @ light)[:, None]
         square = ((seen - out[on]) ** 2).mean(1)
         weight = 1 / (1 + square / 0.1**2)
+        grey = out[on] / tint
+        tint = (weight[:, None] * grey * seen).sum(0) / ((weight[:, None] * grey**2).sum(0) + 1e-6)
+        tint = np.clip(tint / np.median(tint), 1 / MAX_TINT, MAX_TINT)
     error = float(np.sqrt(np.minimum(square, 0.09).mean()))
     fitted, seen = out[on] - out[on].mean(0), seen - seen.mean(0)
     norm = np.sqrt((fitted**2).sum() * (seen**2).sum())
