@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -25,6 +26,7 @@ pytestmark = pytest.mark.server
 KILLS = 20 if LONG else 1
 SHORTAGES = 30 if LONG else 3
 WRITES = 200 if LONG else 20
+COLLECTORS = 10 if LONG else 1
 STAGES = (
     "RefAny3D_LoadMesh", "RefAny3D_RenderViews", "RefAny3D_EncodeReferences",
     "RefAny3D_SaveReference", "RefAny3D_Sampler", "VAEDecode", "RefAny3D_DecodePointMap",
@@ -125,6 +127,59 @@ def test_a_reference_is_written_whole_or_not_at_all(pack, host_base):
     files.save_reference(both[0], "torn")
     files.save_reference(both[1], "torn")
     assert not list(folder.glob(".*"))
+
+
+COLLECTOR = """
+import sys
+from pathlib import Path
+sys.path.append(sys.argv[1])
+import numpy as np
+from refany3d_core.asset import Camera, load_asset, look_at, render
+from refany3d_core.collect import record
+record.RESOLUTION = 96
+asset = load_asset(Path(sys.argv[1], "assets", "spot.glb"))
+camera = Camera(look_at((3, 1.5, 3)), 40.0, 96, 96)
+view = render(asset, camera)
+print("ready", flush=True)
+number = 0
+while True:
+    record.write_record(
+        Path(sys.argv[2]), item="cow", caption="A cow", image=view.color,
+        mask=view.mask.astype(np.float32), asset=asset, camera=camera,
+        name=f"{sys.argv[3]}-{number:03d}",
+    )
+    record.write_index(Path(sys.argv[2]))
+    number += 1
+"""
+
+
+def test_kills_while_collecting(tmp_path):
+    """What the index names after each kill is whole: every file is there and can be read."""
+    from PIL import Image
+
+    from refany3d_core.collect.record import FILES, INDEX, write_index
+
+    rng = random.Random(5)
+    dataset, root = tmp_path / "dataset", Path(__file__).resolve().parents[2]
+    for number in range(COLLECTORS):
+        process = subprocess.Popen(
+            [sys.executable, "-c", COLLECTOR, root, dataset, str(number)],
+            stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert process.stdout.readline() == "ready\n"
+        while not dataset.exists():
+            time.sleep(0.01)
+        time.sleep(0.2 + rng.random())
+        process.kill()
+        process.communicate()
+        named = json.loads((dataset / INDEX).read_text()) if (dataset / INDEX).exists() else []
+        assert write_index(dataset) >= len(named)
+        for entry in json.loads((dataset / INDEX).read_text()):
+            for key in FILES:
+                assert (dataset / entry[key]).stat().st_size
+            assert json.loads((dataset / entry["json"]).read_text())["item"] == "cow"
+            for key in ("image", "mask", "pose_coord"):
+                Image.open(dataset / entry[key]).load()
 
 
 def test_out_of_memory_in_sampling(make_server, artifacts):

@@ -66,7 +66,7 @@ def test_soak(make_server, artifacts):
         info = server.get("/object_info")
         usage = Usage(server.process.pid)
         *quick, with_camera = TEMPLATES
-        names = [*quick, *quick, with_camera]
+        names = [*quick, *quick, *quick, *quick, with_camera]
         reference = graph_of(TEMPLATES[0], info, RefAny3D_Sampler={"seed": 1})
         expected = pixels(server, server.run(reference))
         start, done = time.monotonic(), 0
