@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from ..asset import FORMATS, Asset, load_asset
+from ..asset import FORMATS, Asset, Part, load_asset
+from ..asset.material import linear_to_srgb
 from .config import Config, settings_of
 from .graph import Graph, Servers
 from .pictures import read_mask
@@ -18,12 +20,24 @@ from .store import Record, Refused
 
 
 def load_mesh(record: Record) -> Asset:
-    """The asset of a record whose asset stage is done.
+    """The asset of a record whose asset stage is done, with its vertex colours as they look.
+
+    glTF's are linear, and the published renderer draws them as they are: the references of a splat
+    turned into a mesh would be darker than the picture that it was made from.
 
     Raises:
         Refused: it cannot be loaded.
     """
-    return _checked(mesh_path(record))
+    asset = _checked(mesh_path(record))
+    return Asset([_as_seen(part) for part in asset.parts], asset.warnings)
+
+
+def _as_seen(part: Part) -> Part:
+    if part.colors is None or part.srgb_colors:
+        return part
+    colors = part.colors.copy()
+    colors[:, :3] = linear_to_srgb(colors[:, :3])
+    return replace(part, colors=colors, srgb_colors=True)
 
 
 def mesh_path(record: Record) -> Path:

@@ -7,14 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scenes
+import trimesh
 from PIL import Image
 
-from refany3d_core.asset import render
+from refany3d_core.asset import Camera, load_asset, look_at, render
 from refany3d_core.collect.asset import load_mesh
 from refany3d_core.collect.export import export
 from refany3d_core.collect.pose import SearchedPose, camera_of
 from refany3d_core.collect.report import survey, write_report
-from refany3d_core.collect.store import Record, keys
+from refany3d_core.collect.store import Record, Result, keys
 
 
 def results(plan, work: Path) -> dict[str, tuple[str, str, str]]:
@@ -196,6 +197,20 @@ def stamps(work: Path) -> dict[Path, int]:
         for path in (work / "records").rglob("*")
         if path.is_file()
     }
+
+
+def test_linear_vertex_colours_are_drawn_as_they_look(tmp_path):
+    path = tmp_path / "half.glb"
+    mesh = trimesh.creation.box((1, 1, 1))
+    mesh.visual = trimesh.visual.ColorVisuals(mesh, vertex_colors=[128, 128, 128, 255])
+    mesh.export(path)
+    record = Record(tmp_path, "cow-1")
+    record.begin("asset")
+    record.commit(Result("asset", "s", "done", data={"mesh": str(path)}))
+    camera = Camera(look_at((3, 1, 2)), 40, 32, 32)
+    plain, seen = (render(asset, camera) for asset in (load_asset(path), load_mesh(record)))
+    assert plain.color[seen.mask].mean() == pytest.approx(0.502, abs=0.01)
+    assert seen.color[seen.mask].mean() == pytest.approx(0.736, abs=0.01)  # sRGB of 0.502
 
 
 def test_a_bug_fails_one_record_and_many_in_a_row_end_the_run(
