@@ -9,7 +9,6 @@ import json
 import shutil
 import tempfile
 import time
-import urllib.parse
 from pathlib import Path
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -103,11 +102,17 @@ class Page:
         self.wait_until("return app?.graph && app.extensionManager && true;")
 
     def open_template(self, name: str, module: str) -> None:
-        """Open a template by the page's own link to it, and wait until its nodes are there."""
-        query = urllib.parse.urlencode({"template": name, "source": module})
-        self.open(f"?{query.replace('+', '%20')}")
-        self.wait_until(
-            "return app.graph.nodes.some(n => n.type === 'MarkdownNote') && !app.isLoadingGraph;"
+        """Open a template as the Templates dialog does it. The page's link to a template takes no
+        name with blanks."""
+        self.open()
+        self.wait_until("return !!LiteGraph.registered_node_types.MarkdownNote;")
+        self.run(
+            "const [name, module] = args;"
+            "const address = `/api/workflow_templates/${module}/${encodeURIComponent(name)}.json`;"
+            "const workflow = await (await fetch(address)).json();"
+            "await app.loadGraphData(workflow, true, true, name, {openSource: 'template'});",
+            name,
+            module,
         )
         time.sleep(1)  # the page fits the graph into the window a moment later
 

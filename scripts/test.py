@@ -1,6 +1,7 @@
 """Run the tests against the real ComfyUI: `python scripts/test.py [pytest arguments]`.
 
-`--hosts` runs parity, templates and the demo on every ComfyUI that the pack is checked on.
+`--quick` runs, with the running Python and without ComfyUI, those that need none, in less than a
+minute. `--hosts` runs parity, templates and the demo on every ComfyUI that the pack is checked on.
 `--soak` runs the long forms of the tests of load, faults and random inputs; their numbers are
 written to test-artifacts/ (docs/reliability.md).
 """
@@ -46,6 +47,21 @@ def run_tests(host: Host, arguments: list[str]) -> int:
     return subprocess.run(command, cwd=ROOT, env=environment).returncode
 
 
+def run_quick(arguments: list[str]) -> int:
+    """The tests that need no host, with the running Python."""
+    probe = "import numpy, torch, trimesh, PIL, scipy, safetensors, pytest"
+    if subprocess.run([sys.executable, "-c", probe], capture_output=True).returncode:
+        print(
+            f"{sys.executable} lacks what the quick tests need. Install it with: {sys.executable} "
+            "-m pip install torch safetensors pytest -r requirements.txt",
+            file=sys.stderr,
+        )
+        return 1
+    environment = {k: v for k, v in os.environ.items() if k != "REFANY3D_COMFYUI"}
+    command = [sys.executable, "-m", "pytest", "-m", "not server and not browser", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment).returncode
+
+
 def run_on_every_host(arguments: list[str]) -> int:
     """The tests that a host can break, on each; one line a host at the end."""
     results = {}
@@ -65,6 +81,9 @@ def run_on_every_host(arguments: list[str]) -> int:
 
 if __name__ == "__main__":
     given = sys.argv[1:]
+    if "--quick" in given:
+        given.remove("--quick")
+        sys.exit(run_quick(given))
     for switch in ("--hosts", "--soak"):
         if switch in given:
             given.remove(switch)

@@ -1,11 +1,13 @@
-"""The real ComfyUI for all tests: in this process on the CPU, and as a server on request.
+"""The real ComfyUI for the tests that need it: in this process on the CPU, and as a server.
 
 `scripts/test.py` sets REFANY3D_COMFYUI (the host's folder) and REFANY3D_CACHE (a folder that
-outlives the run, for the stand-in models).
+outlives the run, for the stand-in models); `scripts/test.py --quick` sets neither, and runs what
+needs no host.
 """
 
 import asyncio
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -17,24 +19,31 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "tests" / "data"
 
-if "REFANY3D_COMFYUI" not in os.environ:
-    pytest.exit("The tests need ComfyUI: run them with `python scripts/test.py`.", returncode=4)
-COMFYUI = Path(os.environ["REFANY3D_COMFYUI"])
+# What a test file that needs the host has in it: the host's modules, or a fixture of the host.
+_NEEDS_HOST = re.compile(
+    r"^\s*(from|import) (comfy|nodes|folder_paths|execution|latent_preview|server)\b"
+    r"|refany3d_core(\.| import )(host|training)"
+    r"|def \w+\(([^)]*[\s,])?(pack|server|standin_models|host_base|golden)\b|REFANY3D_COMFYUI",
+    re.M,
+)
+COMFYUI = Path(os.environ.get("REFANY3D_COMFYUI", ""))
 CACHE = Path(os.environ.get("REFANY3D_CACHE") or tempfile.gettempdir()) / "test-cache"
+QUICK = "REFANY3D_COMFYUI" not in os.environ
+_host_base: list[Path] = []
 
 
-def _start_host() -> Path:
-    """Put the host on sys.path, set it to the CPU and give it folders of its own.
+def start_host() -> Path:
+    """Put the host on sys.path, set it to the CPU and give it folders of its own, once.
 
     The project's own folder must not be in front: its package `nodes` has the name of the host's
     module. It is appended, so that tests can import `refany3d_core`.
     """
+    if _host_base:
+        return _host_base[0]
     base = Path(tempfile.mkdtemp(prefix="refany3d-host-"))
     for name in ("models", "input/3d", "output", "temp", "user", "custom_nodes"):
         (base / name).mkdir(parents=True)
-    own = {str(ROOT), ""}
-    sys.path[:] = [str(COMFYUI), *(entry for entry in sys.path if entry not in own)]
-    sys.path += [str(ROOT), str(ROOT / "scripts")]
+    sys.path.insert(0, str(COMFYUI))
 
     from comfy.cli_args import args  # parses no command line unless asked to
 
@@ -43,14 +52,43 @@ def _start_host() -> Path:
     args.base_directory = str(base)
     import nodes  # noqa: F401  the host's, before anything else can take the name
 
+    _host_base.append(base)
     return base
 
 
-HOST_BASE = _start_host()
+sys.path[:] = [entry for entry in sys.path if entry not in (str(ROOT), "")]
+sys.path += [str(ROOT), str(ROOT / "scripts")]
+
+
+class _EntryPoint:
+    """The project's own folder is no package of tests: its __init__.py is ComfyUI's entry point."""
+
+    def pytest_collect_directory(
+        self, path: Path, parent: pytest.Collector
+    ) -> pytest.Collector | None:
+        return pytest.Dir.from_parent(parent, path=path) if path == ROOT else None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(_EntryPoint())
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Without a host (`scripts/test.py --quick`), only the files that need none."""
+    if not QUICK or not collection_path.name.startswith("test_"):
+        return None
+    return bool(_NEEDS_HOST.search(collection_path.read_text(encoding="utf-8"))) or None
+
+
+def pytest_pycollect_makemodule(module_path: Path) -> None:
+    """The host starts before the first file that needs it is imported, and not for others."""
+    if not QUICK and _NEEDS_HOST.search(module_path.read_text(encoding="utf-8")):
+        start_host()
 
 
 def pytest_unconfigure() -> None:
-    shutil.rmtree(HOST_BASE, ignore_errors=True)
+    for base in _host_base:
+        shutil.rmtree(base, ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -61,7 +99,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def host_base() -> Path:
     """The in-process host's base folder (models, input, output, ...)."""
-    return HOST_BASE
+    return start_host()
 
 
 @pytest.fixture(scope="session")
