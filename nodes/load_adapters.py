@@ -52,6 +52,24 @@ class LoadAdapters(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(
+        cls, reference_lora=None, domain_lora=None, domain_embedder=None
+    ) -> bool | str:
+        """In place of the list: a file of that name counts wherever it lies."""
+        roles = {
+            "reference_lora": reference_lora,
+            "domain_lora": domain_lora,
+            "domain_embedder": domain_embedder,
+        }
+        try:
+            for role, name in roles.items():
+                if isinstance(name, str):
+                    model_files.find_file(name, role)
+        except ValueError as error:
+            return str(error)
+        return True
+
+    @classmethod
     def execute(cls, reference_lora: str, domain_lora: str, domain_embedder: str) -> io.NodeOutput:
         return io.NodeOutput(
             model_files.load_adapters(reference_lora, domain_lora, domain_embedder)

@@ -7,6 +7,8 @@ leaves the pictures in `output/`.
 from __future__ import annotations
 
 import argparse
+import json
+import re
 import shutil
 import subprocess
 import sys
@@ -28,14 +30,44 @@ WHAT_THE_PICTURES_ARE = """\
        with FLUX.1-dev and the RefAny3D files; README.md says how."""
 
 
+WHAT_TO_EXPECT = """\
+[demo] The views of your mesh and their point maps are the result to look at: they are what
+       FLUX.1-dev would get. The picture is a toy's: the small model knows mushrooms, snowmen, huts
+       and the like, and makes of other meshes something of their colours and outline at most."""
+COMPANIONS = """
+import json, sys
+from refany3d_core.asset.fingerprint import with_companions
+print(json.dumps([str(file) for file in with_companions(sys.argv[1])]))
+"""
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "mesh", nargs="?", type=Path, help="GLB, OBJ, PLY, STL, ...; the bundled mushroom"
     )
-    parser.add_argument("--prompt", help="what to make of it")
+    parser.add_argument("--prompt", help="what to make of it; with a mesh of yours its name")
     parser.add_argument("--keep-server", action="store_true", help="leave the server running")
     return parser.parse_args()
+
+
+def copy_mesh(host: Host, mesh: Path, folder: Path) -> str:
+    """Copy a mesh with its materials, textures and buffers; its name for Load Mesh."""
+    listed = subprocess.run(
+        [host.python, "-c", COMPANIONS, str(mesh.resolve())],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    for file in map(Path, json.loads(listed.stdout)):
+        target = folder / mesh.stem / file.relative_to(mesh.resolve().parent)
+        if file.is_file():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target)
+    return f"3d/{mesh.stem}/{mesh.name}"
+
+
+def said_by_nodes(outputs: dict) -> list[str]:
+    """What Load Mesh and Render Reference Views show under themselves."""
+    return list(dict.fromkeys(line for node in outputs.values() for line in node.get("notes", [])))
 
 
 def demo_graph(server: ComfyServer, mesh: str | None, prompt: str | None) -> dict:
@@ -72,8 +104,12 @@ def run_demo(host: Host, options: argparse.Namespace) -> int:
         host.folder / "demo",
         ("--cpu", "--use-pytorch-cross-attention", "--output-directory", str(OUTPUT)),
     )
+    name, prompt = None, options.prompt
     if mesh:
-        shutil.copyfile(mesh, host.folder / "demo" / "input" / "3d" / mesh.name)
+        name = copy_mesh(host, mesh, host.folder / "demo" / "input" / "3d")
+        words = " ".join(re.findall("[a-z]+", mesh.stem.lower()))
+        prompt = prompt or f"a {words} on grass in front of snowy mountains"
+        print(WHAT_TO_EXPECT)
     OUTPUT.mkdir(exist_ok=True)
     print(f"[demo] Starting ComfyUI (log: {server.log_file}) ...", flush=True)
     try:
@@ -81,8 +117,10 @@ def run_demo(host: Host, options: argparse.Namespace) -> int:
             what = mesh or "the bundled mushroom"
             print(f"[demo] Running the template ({TEMPLATE}) on {what} ...", flush=True)
             start = time.monotonic()
-            graph = demo_graph(server, f"3d/{mesh.name}" if mesh else None, options.prompt)
-            files = sorted(server.files(server.run(graph)))
+            outputs = server.run(demo_graph(server, name, prompt))
+            for line in said_by_nodes(outputs):
+                print(f"[demo] Note: {line}")
+            files = sorted(server.files(outputs))
             sheet = OUTPUT / "RefAny3D" / "contact_sheet.png"
             subprocess.run(
                 [host.python, ROOT / "scripts" / "contact_sheet.py", sheet, *files], check=True

@@ -22,17 +22,26 @@ def fingerprint(path: str | Path) -> str:
         OSError: the mesh file cannot be read.
     """
     digest = hashlib.sha256()
-    waiting, seen = [Path(path)], set()
-    while waiting:
-        file = waiting.pop()
-        if file in seen:
-            continue
-        seen.add(file)
+    for file in with_companions(path):
         with file.open("rb") as stream:
             while block := stream.read(1 << 20):
                 digest.update(block)
-        waiting += _named_files(file)
     return digest.hexdigest()
+
+
+def with_companions(path: str | Path) -> list[Path]:
+    """A mesh file and the files beside it that it names: materials, textures, buffers.
+
+    Raises:
+        OSError: the mesh file cannot be read.
+    """
+    waiting, seen = [Path(path)], []
+    while waiting:
+        file = waiting.pop()
+        if file not in seen:
+            seen.append(file)
+            waiting += _named_files(file)
+    return seen
 
 
 def _named_files(file: Path) -> list[Path]:

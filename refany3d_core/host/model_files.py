@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import re
@@ -17,6 +18,8 @@ from ..files import read_trouble
 from ..method.adapters import LowRank, adapted_layers, fuse_low_rank
 from .routing import AdapterModules, Adapters, own
 
+logger = logging.getLogger(__name__)
+
 FOLDER = "refany3d"
 """Key of our model folder, models/refany3d, beside the stock models/loras."""
 
@@ -29,9 +32,13 @@ _SHOWN_KEYS = 3
 
 
 def register_folder() -> None:
-    """Make models/refany3d known to the host."""
+    """Make models/refany3d, and make it known to the host."""
     path = os.path.join(folder_paths.models_dir, FOLDER)
     folder_paths.add_model_folder_path(FOLDER, path)
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:  # a read-only models folder; the files may lie in models/loras
+        logger.warning("RefAny3D: the folder %s cannot be made (%s)", path, error)
 
 
 def file_names() -> list[str]:
@@ -42,15 +49,27 @@ def file_names() -> list[str]:
 
 
 def find_file(name: str, role: str) -> str:
-    """Path of a file from the combo.
+    """Path of a file from the combo, or of the one file of that name in any subfolder.
+
+    Templates ask for the published names, which people sort into folders of their own.
 
     Raises:
-        ValueError: it is in neither folder.
+        ValueError: it is in neither folder, or several of that name are.
     """
     for folder in (FOLDER, "loras"):
         path = folder_paths.get_full_path(folder, name)
         if path is not None:
             return path
+    plain = PurePath(name).name
+    alike = [other for other in file_names() if PurePath(other).name == plain]
+    ours = [other for other in alike if FOLDER in other.lower()] or alike
+    if len(ours) == 1:
+        return find_file(ours[0], role)
+    if ours:
+        raise ValueError(
+            f"Load RefAny3D LoRAs: {role} '{name}' is there more than once "
+            f"({', '.join(ours[:_SHOWN_KEYS])}); choose one in the list"
+        )
     raise ValueError(
         f"Load RefAny3D LoRAs: {role} '{name}' is in neither models/{FOLDER} nor models/loras; "
         "put the file there and refresh the page"

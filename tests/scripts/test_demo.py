@@ -52,6 +52,30 @@ def test_the_demo_leaves_the_pictures_that_it_names(tmp_path):
             file.unlink(missing_ok=True)
 
 
+@pytest.mark.server
+def test_a_mesh_of_the_users_comes_with_its_textures_and_its_warnings(tmp_path):
+    """An OBJ with MTL and texture, and a second texture that is not there."""
+    folder = tmp_path / "my things"
+    folder.mkdir()
+    Image.new("RGB", (4, 4), (255, 0, 0)).save(folder / "red.png")
+    (folder / "skin.mtl").write_text("newmtl a\nmap_Kd red.png\nnewmtl b\nmap_Kd lost.png\n")
+    (folder / "Toy 1.obj").write_text(
+        "mtllib skin.mtl\nv 0 0 0\nv 1 0 0\nv 0 1 0\nv 0 0 1\nvt 0 0\nvt 1 0\nvt 0 1\n"
+        "usemtl a\nf 1/1 2/2 3/3\nf 1/1 2/2 4/3\nf 1/1 3/2 4/3\nusemtl b\nf 2/1 3/2 4/3\n"
+    )
+    result = run_demo(tmp_path, str(folder / "Toy 1.obj"))
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.index("The views of your mesh") < result.stdout.index("Pictures:")
+    assert "lost.png" in result.stdout
+    named = [Path(line.strip()) for line in re.findall(r"^  \S.*\.png$", result.stdout, re.M)]
+    try:
+        views = [np.asarray(Image.open(f).convert("RGB")) for f in named if "demo_views" in f.name]
+        assert any((view == (255, 0, 0)).all(-1).any() for view in views)
+    finally:
+        for file in named:
+            file.unlink(missing_ok=True)
+
+
 def test_a_mesh_that_is_not_there(tmp_path):
     result = run_demo(tmp_path, "no_such_mesh.glb")
     assert result.returncode == 1

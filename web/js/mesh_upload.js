@@ -1,55 +1,113 @@
-// An upload button on Load Mesh. The page's own upload serves pictures, audio and video; for meshes
-// it is tied to core's Load 3D node.
+// Meshes into Load Mesh: an upload button, and files dropped on the node or on the empty canvas.
+// Several files at once (OBJ with MTL and textures, glTF with its buffers) go into one folder.
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
 
 const NODE = "RefAny3D_LoadMesh";
-const FORMATS = ".glb,.gltf,.obj,.fbx,.ply,.stl,.off,.dae,.3mf";
+const MESHES = [".glb", ".gltf", ".obj", ".fbx", ".ply", ".stl", ".off", ".dae", ".3mf"];
+const BESIDE = [".mtl", ".bin", ".png", ".jpg", ".jpeg", ".webp", ".tga", ".bmp", ".ktx2"];
 const FOLDER = "3d";
 
-async function upload(file) {
+const ending = (file) => file.name.slice(file.name.lastIndexOf(".")).toLowerCase();
+const isMesh = (file) => MESHES.includes(ending(file));
+
+async function upload(file, subfolder, overwrite) {
   const body = new FormData();
   body.append("image", file);
   body.append("type", "input");
-  body.append("subfolder", FOLDER);
+  body.append("subfolder", subfolder);
+  if (overwrite) {
+    body.append("overwrite", "true");
+  }
   const answer = await api.fetchApi("/upload/image", { method: "POST", body });
   if (!answer.ok) {
     throw new Error(`${file.name}: ${answer.status} ${answer.statusText}`);
   }
-  const { name, subfolder } = await answer.json();
-  return subfolder ? `${subfolder}/${name}` : name;
+  const { name, subfolder: folder } = await answer.json();
+  return folder ? `${folder}/${name}` : name;
 }
 
-function chooseMesh(widget) {
+// The mesh among the files, with its companions beside it under their own names.
+async function uploadTogether(files) {
+  const mesh = files.find(isMesh);
+  if (!mesh) {
+    throw new Error(`none of the files is a mesh (${MESHES.join(" ")})`);
+  }
+  const beside = files.filter((file) => file !== mesh && BESIDE.includes(ending(file)));
+  if (!beside.length) {
+    return upload(mesh, FOLDER, false);
+  }
+  const folder = `${FOLDER}/${mesh.name.slice(0, mesh.name.lastIndexOf("."))}`;
+  for (const file of beside) {
+    await upload(file, folder, true);
+  }
+  return upload(mesh, folder, true);
+}
+
+async function loadInto(node, files) {
+  try {
+    const name = await uploadTogether([...files]);
+    const widget = node.widgets.find((w) => w.name === "mesh_file");
+    if (!widget.options.values.includes(name)) {
+      widget.options.values.push(name);
+    }
+    widget.value = name;
+    widget.callback?.(name);
+    app.graph.setDirtyCanvas(true, true);
+  } catch (error) {
+    alert(`Load Mesh: the upload failed. ${error.message}`);
+  }
+}
+
+function chooseMesh(node) {
   const input = document.createElement("input");
   input.type = "file";
-  input.accept = FORMATS;
-  input.onchange = async () => {
-    try {
-      const name = await upload(input.files[0]);
-      if (!widget.options.values.includes(name)) {
-        widget.options.values.push(name);
-      }
-      widget.value = name;
-      widget.callback?.(name);
-      app.graph.setDirtyCanvas(true, true);
-    } catch (error) {
-      alert(`Load Mesh: the upload failed. ${error.message}`);
-    }
-  };
+  input.multiple = true;
+  input.accept = [...MESHES, ...BESIDE].join(",");
+  input.onchange = () => loadInto(node, input.files);
   input.click();
+}
+
+// A mesh dropped beside all nodes makes a Load Mesh node there. Before the page's own handler,
+// which takes a dropped file for a workflow.
+function dropOnCanvas(event) {
+  const files = [...(event.dataTransfer?.files ?? [])];
+  if (!files.some(isMesh)) {
+    return;
+  }
+  const [x, y] = app.canvas.convertEventToCanvasOffset(event);
+  if (app.canvas.graph.getNodeOnPos(x, y)) {
+    return;
+  }
+  event.preventDefault();
+  event.stopImmediatePropagation();
+  const node = LiteGraph.createNode(NODE);
+  app.canvas.graph.add(node);
+  node.pos = [x, y];
+  loadInto(node, files);
 }
 
 app.registerExtension({
   name: "RefAny3D.MeshUpload",
+  setup() {
+    window.addEventListener("drop", dropOnCanvas, true);
+  },
   nodeCreated(node) {
-    const widget = node.comfyClass === NODE && node.widgets?.find((w) => w.name === "mesh_file");
-    if (!widget) {
+    if (node.comfyClass !== NODE || !node.widgets?.some((w) => w.name === "mesh_file")) {
       return;
     }
     // The Vue page shows its own upload for this input, so there the button is hidden.
     const options = { serialize: false, canvasOnly: true };
-    const button = node.addWidget("button", "upload mesh", null, () => chooseMesh(widget), options);
+    const button = node.addWidget("button", "upload mesh", null, () => chooseMesh(node), options);
     button.serialize = false;
+    node.onDragOver = (event) => [...(event.dataTransfer?.items ?? [])].some((i) => i.kind === "file");
+    node.onDragDrop = (event) => {
+      const files = [...(event.dataTransfer?.files ?? [])];
+      if (!files.some(isMesh)) {
+        return false;
+      }
+      loadInto(node, files);
+      return true;
+    };
   },
 });
