@@ -31,17 +31,17 @@ def input_definitions(info: dict) -> list[tuple[str, Any, dict]]:
 
 
 def widget_values(node: dict, info: dict) -> dict[str, object]:
-    """The values of a saved node's widgets by input name; newer inputs than the file have none."""
+    """The values of a saved node's widgets by input name; inputs that are newer than the file have
+    their defaults, as in the page."""
     saved = iter(node.get("widgets_values") or [])
     values = {}
     for name, kind, options in input_definitions(info):
         is_widget = isinstance(kind, list) or kind in WIDGET_TYPES
         if not is_widget or options.get("forceInput"):
             continue
-        try:
-            values[name] = next(saved)
-        except StopIteration:
-            break
+        choices = kind if isinstance(kind, list) else options.get("options", [])
+        default = options.get("default", choices[0] if choices else None)
+        values[name] = next(saved, default)
         # Seeds have the control by name as well, as the page does.
         if any(options.get(option) for option in EXTRA_WIDGET_OPTIONS):
             next(saved, None)

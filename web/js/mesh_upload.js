@@ -28,7 +28,7 @@ async function upload(file, subfolder, overwrite) {
 }
 
 // The mesh among the files, with its companions beside it under their own names.
-async function uploadTogether(files) {
+async function uploadTogether(files, taken) {
   const mesh = files.find(isMesh);
   if (!mesh) {
     throw new Error(`none of the files is a mesh (${MESHES.join(" ")})`);
@@ -37,7 +37,11 @@ async function uploadTogether(files) {
   if (!beside.length) {
     return upload(mesh, FOLDER, false);
   }
-  const folder = `${FOLDER}/${mesh.name.slice(0, mesh.name.lastIndexOf("."))}`;
+  const stem = `${FOLDER}/${mesh.name.slice(0, mesh.name.lastIndexOf("."))}`;
+  let folder = stem;
+  for (let n = 2; taken.some((name) => name.startsWith(`${folder}/`)); n++) {
+    folder = `${stem} ${n}`; // another mesh of that name keeps its files
+  }
   for (const file of beside) {
     await upload(file, folder, true);
   }
@@ -46,8 +50,8 @@ async function uploadTogether(files) {
 
 async function loadInto(node, files) {
   try {
-    const name = await uploadTogether([...files]);
     const widget = node.widgets.find((w) => w.name === "mesh_file");
+    const name = await uploadTogether([...files], widget.options.values);
     if (!widget.options.values.includes(name)) {
       widget.options.values.push(name);
     }
