@@ -1,4 +1,6 @@
-"""Write `locales/<language>/nodeDefs.json` from `locale_terms.txt`: `python scripts/locale_keys.py`.
+"""Write `locales/<language>/nodeDefs.json` from `locale_terms.txt`.
+
+    python scripts/locale_keys.py
 
 The terms are node names and the names of inputs and outputs; one word has one translation
 everywhere. What the nodes have and the terms lack is listed, and is an error.
