@@ -11,6 +11,7 @@ from comfy_api.latest import io
 from ..refany3d_core.asset import to_asset
 from ..refany3d_core.asset.cameras import FOV
 from ..refany3d_core.asset.contact_sheet import contact_sheet
+from ..refany3d_core.files import write_trouble
 from ..refany3d_core.host.latents import check_size
 from ..refany3d_core.host.locked_latent import locked_joint_latent
 from ..refany3d_core.pointmap.camera_path import (
@@ -244,16 +245,31 @@ class SaveCameraPath(io.ComfyNode):
         views=None,
         view_point_maps=None,
     ) -> io.NodeOutput:
-        parent, name, _, _, _ = folder_paths.get_save_image_path(
-            filename_prefix, folder_paths.get_output_directory()
-        )
-        taken = {path.name for path in Path(parent).iterdir()}
-        number = next(n for n in range(1, 100_000) if f"{name}_{n:05d}" not in taken)
-        folder = Path(parent) / f"{name}_{number:05d}"
         pictures = {"point_maps": point_maps, "images": images, "masks": masks, "depth": depth}
         references = {"ref": views, "ref_coordmap": view_point_maps}
+        folder = Path(folder_paths.get_output_directory())
         try:
+            folder = _next_folder(filename_prefix)
             write_path(folder, cameras, pictures, references, caption)
         except ValueError as error:
             raise ValueError(f"Save Camera Path: {error}") from error
+        except OSError as error:
+            raise ValueError(f"Save Camera Path: {write_trouble(error, folder)}") from error
         return io.NodeOutput(str(folder))
+
+
+def _next_folder(prefix: str) -> Path:
+    """The first folder below output, named by the prefix and a number, that is not there yet."""
+    try:
+        parent, name, _, _, _ = folder_paths.get_save_image_path(
+            prefix, folder_paths.get_output_directory()
+        )
+    except OSError:
+        raise
+    except Exception as error:  # the host's plain one, for a folder outside of output
+        raise ValueError(
+            f"filename_prefix is {prefix[:80]!r}; it has to stay below ComfyUI's output folder"
+        ) from error
+    taken = {path.name for path in Path(parent).iterdir()}
+    number = next(n for n in range(1, 100_000) if f"{name}_{n:05d}" not in taken)
+    return Path(parent) / f"{name}_{number:05d}"

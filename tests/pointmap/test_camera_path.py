@@ -164,3 +164,14 @@ def test_saving_what_does_not_belong_together(run, pack):
         save(pack, out, views=torch.zeros(5, SIZE, SIZE, 3))
     with pytest.raises(ValueError, match="'cameras' is not a transforms.json"):
         save(pack, {**out, "cameras": "[]"})
+
+
+def test_folders_that_refuse(run, pack, host_base):
+    out = run(azimuths="0, 90")
+    with pytest.raises(
+        ValueError, match="^Save Camera Path: filename_prefix is '../../x'; it has to"
+    ):
+        save(pack, out, filename_prefix="../../x")
+    (host_base / "output" / "a file").write_text("")
+    with pytest.raises(ValueError, match="^Save Camera Path: a file is where a folder should be"):
+        save(pack, out, filename_prefix="a file/path")
