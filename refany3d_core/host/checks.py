@@ -10,6 +10,7 @@ from typing import Any
 
 import comfy.ldm.flux.model
 import comfy.model_base
+from comfy.ldm.flux.layers import DoubleStreamBlock, SingleStreamBlock
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
@@ -129,12 +130,25 @@ def check_patches(options: dict[str, Any], attention_bias: Tensor | None) -> Non
         )
 
 
-def warn_of_swapped_forward(transformer: nn.Module) -> None:
-    """Say that a node that replaces Flux's inner forward has no effect here."""
+def check_transformer(transformer: nn.Module) -> None:
+    """Look at what other nodes replaced in the transformer for this run.
+
+    Says that a replaced inner forward has no effect here.
+
+    Raises:
+        ValueError: its blocks are not the host's own.
+    """
+    blocks = [*transformer.double_blocks, *transformer.single_blocks]
+    blocks = [getattr(block, "_orig_mod", block) for block in blocks]
+    if not all(isinstance(block, (DoubleStreamBlock, SingleStreamBlock)) for block in blocks):
+        raise ValueError(
+            "another node replaced the model's blocks, which cannot be combined with RefAny3D; "
+            "remove it (for caching use EasyCache or the speed input)"
+        )
     if "forward_orig" in vars(transformer):
         notify(
-            "another node replaced the model's own forward (as PuLID and TeaCache do); RefAny3D "
-            "runs the blocks itself, so that node has no effect"
+            "another node replaced the model's own forward (as PuLID, TeaCache and First Block "
+            "Cache do); RefAny3D runs the blocks itself, so that node has no effect"
         )
 
 

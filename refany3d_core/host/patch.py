@@ -21,7 +21,7 @@ from .checks import (
     check_latent,
     check_model,
     check_patches,
-    warn_of_swapped_forward,
+    check_transformer,
 )
 from .conditioning import PASS_KEY, PassCondition, pass_of
 from .memory import shape_that_needs, working_bytes
@@ -163,7 +163,6 @@ class JointDenoising:
                 if isinstance(additional.model, AdapterModules):
                     self._on_device[copy.load_device] = Adapters(additional, self.adapters.source)
         PassCondition.prepared.add(id(self))
-        warn_of_swapped_forward(base.diffusion_model)
         return prepared, conds, models
 
     def predict_all(
@@ -213,6 +212,8 @@ class JointDenoising:
         transformer_options: dict[str, Any],
         **kwargs: Any,
     ) -> Tensor:
+        if not self._reached:
+            check_transformer(model)
         self._reached = True
         kind = kwargs.get(PASS_KEY)
         check_call(x, context, ref_latents, kind, control, self._run_shape)

@@ -186,6 +186,14 @@ def test_swapped_inner_forward_is_said(golden, caplog):
     assert torch.equal(out, run(golden, golden.apply()))
 
 
+def test_replaced_blocks_are_refused(golden):
+    applied = golden.apply()
+    blocks = torch.nn.ModuleList([torch.nn.Identity()])
+    applied.model.add_object_patch("diffusion_model.double_blocks", blocks)
+    with pytest.raises(ValueError, match="another node replaced the model's blocks"):
+        run(golden, applied)
+
+
 # What a conditioning carries.
 
 

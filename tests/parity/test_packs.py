@@ -113,3 +113,18 @@ def test_gguf_base(golden, host_base, monkeypatch, kind, reuse):
         monkeypatch.setattr(golden, "model", model)
         outs.append(run(golden, reference_reuse=reuse))
     assert golden.error(*outs) < ROUNDING
+
+
+def test_first_block_cache_of_wavespeed_has_no_effect_and_says_so(golden, caplog):
+    node = pack_module("Comfy-WaveSpeed", "fbcache_nodes").ApplyFBCacheOnModel()
+    with caplog.at_level("WARNING"):
+        out = run(golden, lambda model: node.patch(model, "diffusion_model", 0.9)[0])
+    assert "has no effect" in caplog.text
+    assert torch.equal(out, run(golden))
+
+
+@pytest.mark.parametrize("method", ["MultiDiffusion", "Mixture of Diffusers", "SpotDiffusion"])
+def test_tiled_diffusion_is_refused(golden, method):
+    node = pack_module("ComfyUI-TiledDiffusion", "tiled_diffusion").TiledDiffusion()
+    with pytest.raises(ValueError, match="was called on a part of the latent"):
+        run(golden, lambda model: node.apply(model, method, 96, 96, 32, 1)[0])
