@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import flux_templates
 from template_parts import (
     BLUE,
@@ -70,7 +72,7 @@ PICTURE_LINKS = [link for link in SAMPLE_LINKS if link[2] != "decode_map"]
 CAMERA = tuple(("place", name, name) for name in ("azimuth", "pitch", "distance"))
 SHIFTS = tuple(("place", name, name) for name in ("shift_x", "shift_y"))
 # The camera of meadow.jpg: 9 degrees above the ground, 31 degrees of view.
-MEADOW = {"pitch": 9.0, "fov": 31.0, "grow": 10, "feather": 6, "context": 1.7,
+MEADOW: dict[str, Any] = {"pitch": 9.0, "fov": 31.0, "grow": 10, "feather": 6, "context": 1.7,
           "width": SIZE, "height": SIZE}  # fmt: skip
 
 
@@ -125,7 +127,7 @@ def place_in_photo() -> Template:
     )  # fmt: skip
 
 
-def one_of_two(number: int, title: str, y: int, text: str, **camera: float) -> tuple:
+def one_of_two(number: int, title: str, y: int, text: str, **camera: Any) -> tuple:
     """Nodes, links and the box of one object of several; keys end in the number."""
     n = str(number)
     nodes = {

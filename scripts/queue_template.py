@@ -1,6 +1,6 @@
 """Queue a template on a running ComfyUI with another mesh and prompt; standard library only.
 
-    python scripts/queue_template.py http://127.0.0.1:8188 my_model.glb "a red chair in a garden"
+python scripts/queue_template.py http://127.0.0.1:8188 my_model.glb "a red chair in a garden"
 """
 
 import json

@@ -102,7 +102,7 @@ def with_references(
             "trim_references has no effect: this reference does not say where its object is; make "
             "it again with Point Map Encode"
         )
-    elif trim:
+    elif trim and reference.object_tokens is not None:
         kept = trimmed(reference.object_tokens)
     conditional = Pass(0, len(views), strength, kept)
     return _attach(positive, views, conditional), _attach(positive, black, Pass(copies, len(black)))

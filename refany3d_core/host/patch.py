@@ -217,6 +217,7 @@ class JointDenoising:
         self._reached = True
         kind = kwargs.get(PASS_KEY)
         check_call(x, context, ref_latents, kind, control, self._run_shape)
+        assert kind is not None and ref_latents is not None, "check_call refuses these"
         check_patches(transformer_options, kwargs.get("attention_mask"))
         inputs = Inputs(x, timestep, context, y, guidance, ref_latents, kind.trimmed)
         layout = inputs.layout(model.patch_size, self.components)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -87,7 +88,7 @@ class Lora(nn.Module):
         """The trained pairs by published name, always in the same order (METHOD fact 55)."""
         out = {}
         for name in self.names:
-            site = self.sites.get_submodule(name)
+            site: Any = self.sites.get_submodule(name)
             out[name] = LowRank(site.lora_A["default"].weight, site.lora_B["default"].weight)
         return out
 
@@ -131,8 +132,10 @@ class TrainableAdapters(nn.Module):
         self.hidden_size = transformer.hidden_size
         self.default, self.coord = Lora(sizes, rank), Lora(sizes, rank)
         self.domain_embedder = domain_embedder(self.hidden_size)
-        nn.init.zeros_(self.domain_embedder[3].weight)
-        nn.init.zeros_(self.domain_embedder[3].bias)
+        last = self.domain_embedder[3]
+        assert isinstance(last, nn.Linear)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
 
     def layers(self) -> Layers:
         """The pairs for one pass, fused to the host's layers, differentiable."""
@@ -145,12 +148,13 @@ class TrainableAdapters(nn.Module):
 
     def domain_tokens(self, like: Tensor) -> Tensor:
         """[2, hidden] in the dtype of `like`, rows RGB and map."""
-        rows = torch.arange(2, device=self.domain_embedder[3].weight.device)
+        device = next(self.domain_embedder.parameters()).device
+        rows = torch.arange(2, device=device)
         return self.domain_embedder(rows).to(like.dtype)
 
     def published(self) -> dict[str, dict[str, Tensor]]:
         """The trained tensors themselves by published file and key."""
-        embedder = dict(self.domain_embedder.named_parameters())
+        embedder: dict[str, Tensor] = dict(self.domain_embedder.named_parameters())
         tensors = (self.default.published(), self.coord.published(), embedder)
         return dict(zip(FILES, tensors))
 
@@ -197,4 +201,4 @@ class TrainableAdapters(nn.Module):
             for file in FILES[:2]
         ]
         fused = [fuse_lora(lora, self.hidden_size) for lora in pairs]
-        return AdapterModules(*fused, copies["domain_embedder"])
+        return AdapterModules(fused[0], fused[1], copies["domain_embedder"])

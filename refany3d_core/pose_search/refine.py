@@ -67,7 +67,7 @@ def refine(
 
 def _moved(pose: Pose, step: np.ndarray) -> Pose:
     """Turn about the asset's middle, shift by parts of the distance, log focal."""
-    turn = step[:3] * min(1.0, TURN_STEP / max(np.linalg.norm(step[:3]), 1e-9))
+    turn = step[:3] * min(1.0, TURN_STEP / max(float(np.linalg.norm(step[:3])), 1e-9))
     distance = pose.translation[2]
     shift = np.clip(step[3:6], -0.3, 0.3)
     grow = float(np.exp(np.clip(step[6], -0.3, 0.3)))

@@ -112,7 +112,8 @@ def search(
     colored = templates.colored
     starts = place(picture, templates, focal, 1.0 if colored else 0.0)
     poses = [start.pose for start in apart(starts, STAGES[0][0])]
-    done, fits = 2, []
+    done = 2
+    fits: list = []
     for count, size, steps in STAGES:
         fits = []
         for pose in poses[:count]:
