@@ -12,9 +12,10 @@ from .surface import Surface, surface_of
 
 MAX_FACES = 20_000_000
 """More faces than this are refused. A grid of 20 M took 3.6 GB with Embree, 6.4 GB with numpy."""
-MAX_AREA = 25_000.0
-"""Largest surface, where the longest side of the bounding box is 2: a sphere 2,000 times over.
-Surfaces that lie on one another cost a test each for every ray."""
+MAX_AREA = 10_000.0
+"""Largest surface, where the longest side of the bounding box is 2: a sphere 800 times over.
+Surfaces that lie on one another cost a test each for every ray: 5,000 sheets of area 2 take Embree
+1.25 s a view of 512 x 512, the z-buffer 5.9 s."""
 
 
 @dataclass(frozen=True)
