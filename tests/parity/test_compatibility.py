@@ -224,6 +224,11 @@ def test_attention_bias_of_redux_is_refused(golden):
 
 
 def test_conditioning_without_pooled_output_equals_zeros(golden):
+    try:
+        golden.model.model.encode_adm()
+    except KeyError:
+        pytest.skip("this ComfyUI's own Flux needs a pooled output")
+
     def without(conditioning):
         return [[c, {k: v for k, v in o.items() if k != "pooled_output"}] for c, o in conditioning]
 
