@@ -40,7 +40,7 @@ class Fate:
     """Where a picture ended.
 
     Attributes:
-        record: with all its results read.
+        record: not read by `survey`: a hundred thousand results are too many to hold.
         index: of the picture; None for a record that ended before it had any.
         stage: the last one.
         status: DONE (kept), REFUSED or FAILED.
@@ -62,13 +62,14 @@ def survey(plan: Plan, work: Path) -> tuple[dict[str, StageCount], list[Fate]]:
         record = Record(work, key)
         last = plan.state(record)
         if last is not None:
-            _follow(plan, record, last, counts, fates)
+            fates += _follow(plan, record, last, counts, Record(work, key))
     return counts, fates
 
 
 def _follow(
-    plan: Plan, record: Record, last: Result, counts: dict[str, StageCount], fates: list[Fate]
-) -> None:
+    plan: Plan, record: Record, last: Result, counts: dict[str, StageCount], unread: Record
+) -> Iterator[Fate]:
+    """Count a record's stages; its pictures that have ended, with the record `unread`."""
     alive = 0
     for name in plan.names:
         result = record.results.get(name)
@@ -85,19 +86,19 @@ def _follow(
             else:
                 count.refused += ended
             indices: list[int | None] = [*record.alive_before(name)] or [None]
-            fates += [Fate(record, i, name, result.status, result.reason) for i in indices]
+            yield from (Fate(unread, i, name, result.status, result.reason) for i in indices)
             return
         before = record.alive_before(name) if name != SOURCE else range(len(pictures))
         for index in before:
             reason = pictures[index].get("refused")
             if reason is not None:
                 count.refused += 1
-                fates.append(Fate(record, index, name, REFUSED, str(reason)))
+                yield Fate(unread, index, name, REFUSED, str(reason))
         kept = [i for i in before if "refused" not in pictures[i]]
         alive = len(kept)
         count.kept += alive
         if name == plan.names[-1]:
-            fates += [Fate(record, i, name, DONE, "") for i in kept]
+            yield from (Fate(unread, i, name, DONE, "") for i in kept)
 
 
 def reasons(fates: Sequence[Fate]) -> list[tuple[str, str, int]]:
@@ -151,8 +152,11 @@ def write_report(plan: Plan, work: Path) -> str:
     ):
         target = work / f"{name}.png"
         if chosen:
+            shown = _spread(chosen, SHOWN)
+            for fate in shown:
+                plan.state(fate.record)
             content = io.BytesIO()
-            contact_sheet(_spread(chosen, SHOWN)).save(content, "PNG")
+            contact_sheet(shown).save(content, "PNG")
             write_whole(target, content.getvalue())
         else:
             target.unlink(missing_ok=True)
