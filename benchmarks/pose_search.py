@@ -20,10 +20,9 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+sys.path.insert(0, str(ROOT))
 
-from pose_pictures import PosedPicture, draw  # noqa: E402
-
+from benchmarks.pose_pictures import PosedPicture, draw  # noqa: E402
 from refany3d_core.asset import Asset, Camera, load_asset  # noqa: E402
 from refany3d_core.pointmap.pnp import Pose  # noqa: E402
 from refany3d_core.pose_search import estimate_pose  # noqa: E402

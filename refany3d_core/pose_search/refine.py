@@ -17,8 +17,6 @@ COLOR_WEIGHT = 60.0
 """Effective number of independent colours."""
 COLOR_SIGMA = 0.06
 """Error of a colour, 0..1."""
-BESIDE = 0.006
-"""Error of a place, as a part of the crop."""
 OFF_COLOR = 0.15
 """A difference of colour from which a pixel counts for little: a highlight, or another object."""
 LENS_WEIGHT = 12.0
@@ -121,12 +119,10 @@ def _system(
         points = view.points.reshape(-1, 3)[pixel] @ pose.rotation.T + pose.translation
         slope = level.color_slope.reshape(-1, 2, 3)[pixel].astype(np.float64)
         residual = level.color.reshape(-1, 3)[pixel] - light[on]
-        robust = COLOR_WEIGHT / len(pixel) / (1 + (residual**2).sum(1) / OFF_COLOR**2)
-        # A reconstruction's patterns lie beside the picture's, which shows where they are strong.
-        beside = (slope**2).sum(1) * (BESIDE * level.size) ** 2
+        weight = COLOR_WEIGHT / COLOR_SIGMA**2 / len(pixel)
+        robust = weight / (1 + (residual**2).sum(1) / OFF_COLOR**2)
         for k in range(3):
-            weight = robust / (COLOR_SIGMA**2 + beside[:, k])
-            add(points, slope[..., k], residual[:, k], weight)
+            add(points, slope[..., k], residual[:, k], robust)
     gradient[6] += LENS_WEIGHT * lens_error / focal_sigma
     hessian[6, 6] += LENS_WEIGHT / focal_sigma**2
     return gradient, hessian
