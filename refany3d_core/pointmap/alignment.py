@@ -16,8 +16,10 @@ from .camera import (
     recover_camera,
     surface_agreement,
 )
-from .decode import DecodedMap, decode
+from .decode import DecodedMap, checked, decode
 
+CALM = 1.0
+"""Pixels by which a map is blurred before its camera is found."""
 NOISE_PIXELS = 4.0
 """Pixels over which a map's points are averaged before a camera is blamed."""
 
@@ -62,9 +64,9 @@ def align(point_map: np.ndarray, asset: Asset, camera: Camera | None = None) -> 
         ValueError: the map is white, of another asset, or carries no camera; says why.
     """
     if camera is None:
-        found = recover_camera(point_map, asset)
-        off = _reprojection(found.camera, found.decoded)
-        return AlignedMap(found.decoded, found.camera, off)
+        found = recover_camera(_calm(point_map), asset).camera
+        decoded = decode(point_map, normalised_box(asset))
+        return AlignedMap(decoded, found, _reprojection(found, decoded))
     decoded = decode(point_map, normalised_box(asset))
     if not decoded.mask.any():
         raise ValueError(
@@ -86,6 +88,15 @@ def align(point_map: np.ndarray, asset: Asset, camera: Camera | None = None) -> 
             "found then"
         )
     return AlignedMap(decoded, camera, off)
+
+
+def _calm(point_map: np.ndarray) -> np.ndarray:
+    """The map without stray pixels and without most of its noise, which bends the camera: a camera
+    out of a map with noise of 1 % is 5 times nearer with it."""
+    from scipy import ndimage
+
+    without = ndimage.median_filter(checked(point_map), size=(3, 3, 1))
+    return ndimage.gaussian_filter(without, (CALM, CALM, 0))
 
 
 def _reprojection(camera: Camera, decoded: DecodedMap) -> float:
