@@ -83,6 +83,12 @@ ADVANCED_NOTE = f"""\
 
 {file_list(FLUX)}
 """
+APP_NOTE = f"""\
+Switch from **Graph** to **App** (top left) for the short form: mesh, prompt, camera and seed in, \
+the picture out.
+
+{file_list(FLUX)}
+"""
 SMALL_CARD_NOTE = f"""\
 FLUX.1-dev in 8 bits, one file with text encoders and VAE, and four views of the mesh: for cards \
 with 12 to 16 GB. Still too much? Fewer `views`, or start ComfyUI with `--lowvram`.
@@ -184,6 +190,39 @@ def flux_dev() -> Template:
         boxes={"models": models_box(), "make": make_box(240, more=("guidance",))},
         groups=groups(),
         models=FLUX,
+        blueprints={"make": "RefAny3D - picture of a 3D object and its point map"},
+    )
+
+
+def photo_app() -> Template:
+    pose = node("RefAny3D_LockPose", azimuth=60.0, pitch=15.0, distance=3.5, width=512, height=512)
+    camera = tuple(("pose", name, name) for name in ("azimuth", "pitch", "distance"))
+    links: list[Link] = [
+        ("vae", "VAE", "pose", "vae"),
+        ("mesh", "mesh", "pose", "mesh"),
+        ("pose", "latent", "sampler", "latent"),
+    ]
+    return Template(
+        nodes=mesh_nodes(APP_NOTE, "Photo of my 3D object")
+        | model_nodes()
+        | sampling_nodes(flux_sampler())
+        | {"pose": pose}
+        | save_nodes(),
+        links=[*MODEL_LINKS, *flux_links([*MESH_LINKS, *SAMPLE_LINKS]), *links, *SAVE_LINKS],
+        boxes={
+            "models": models_box(),
+            "make": make_box(240, camera, more=("guidance", "pose"), height=420),
+        },
+        groups=groups(),
+        models=FLUX,
+        app_inputs=(
+            ("mesh", "mesh_file"),
+            ("prompt", "text"),
+            *(("make", name) for _, name, _ in camera),
+            ("make", "seed"),
+        ),
+        app_outputs=("image",),
+        blueprints={"make": "RefAny3D - picture of a 3D object from a locked camera"},
     )
 
 
@@ -375,6 +414,7 @@ def to_3d() -> Template:
 
 TEMPLATES = {
     "Picture of my 3D mesh with its point map (FLUX.1-dev)": flux_dev,
+    "Photo of my 3D mesh as an app - prompt, camera, seed (FLUX.1-dev)": photo_app,
     "Picture of my 3D mesh with little memory - fp8, 4 views, point map (FLUX.1-dev)": small_card,
     "Picture of my 3D mesh with any stock sampler - joint point map latent (FLUX.1-dev)": advanced,
     "New look for my 3D mesh as a new 3D model (FLUX.1-dev, Hunyuan3D)": to_3d,

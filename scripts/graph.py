@@ -15,7 +15,7 @@ from typing import Any
 WORKFLOWS = Path(__file__).resolve().parent.parent / "workflows"
 MUTED, BYPASSED = 2, 4
 SUBGRAPH_INPUT, SUBGRAPH_OUTPUT = -10, -20
-WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
+WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "LOAD_3D"}
 # Options of an input for which the page adds one more widget behind it.
 EXTRA_WIDGET_OPTIONS = ("control_after_generate", "image_upload", "upload")
 

@@ -278,6 +278,7 @@ def flux_place() -> Template:
         ],
         thumbnail=("photo", "views"),
         models=flux_templates.FLUX,
+        blueprints={"make": "RefAny3D - 3D object placed in a photo"},
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ screenshot of each at 1600 x 1000 goes to test-artifacts/.
 
 from __future__ import annotations
 
+import copy
 import importlib
 import io
 import json
@@ -115,6 +116,7 @@ for (const [key, box] of boxes) {
   node.setSize(box.size);
   for (const [k, n] of Object.entries(inner)) ids[k] = `${node.id}:${n.id}`;
   made[key] = node;
+  ids[key] = `${node.id}`;
 }
 for (const node of app.graph.nodes)
   if (node.properties.key) ids[node.properties.key] = `${node.id}`;
@@ -160,15 +162,40 @@ def save(page: Page, name: str, template: Template) -> dict[str, str]:
     for number, subgraph in enumerate(workflow.get("definitions", {}).get("subgraphs", [])):
         rename(workflow, subgraph["id"], str(uuid.uuid5(uuid.NAMESPACE_URL, f"{name} {number}")))
     if template.app_outputs:
-        workflow["extra"]["linearMode"] = True
         workflow["extra"]["linearData"] = {
             "inputs": [[int(ids[key]), widget] for key, widget in template.app_inputs],
             "outputs": [int(ids[key]) for key in template.app_outputs],
         }
+    for box, title in template.blueprints.items():
+        file = ROOT / "subgraphs" / f"{title}.json"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(pretty(blueprint(workflow, int(ids[box]), title)), encoding="utf-8")
     target = WORKFLOWS / f"{name}.json"
     target.write_text(pretty(workflow), encoding="utf-8")
     print(f"wrote {target}", flush=True)
     return ids
+
+
+def blueprint(workflow: dict, node_id: int, title: str) -> dict:
+    """A workflow with one box and nothing around it, as the page saves a blueprint."""
+    box = copy.deepcopy(next(node for node in workflow["nodes"] if node["id"] == node_id))
+    for socket in box["inputs"]:
+        socket["link"] = None
+    for socket in box["outputs"]:
+        socket["links"] = None
+    box |= {"title": title, "pos": [0, 0], "order": 0}
+    subgraphs = copy.deepcopy(workflow["definitions"]["subgraphs"])
+    used = next(entry for entry in subgraphs if entry["id"] == box["type"])
+    used["name"] = title
+    return {
+        "revision": 0,
+        "last_node_id": node_id,
+        "last_link_id": 0,
+        "nodes": [box],
+        "links": [],
+        "version": workflow["version"],
+        "definitions": {"subgraphs": [used]},
+    }
 
 
 def rename(workflow: dict, old: str, new: str) -> None:

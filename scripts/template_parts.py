@@ -92,8 +92,8 @@ class Template:
             others lie along its lower edge. They have to run on what comes with the pack.
         models: (file, folder, address) by node type, or by key where a template has several nodes
             of the type with files of their own, for the page's missing-model panel.
-        app_inputs, app_outputs: (node, widget) and nodes that the page's app mode shows, if it is
-            to open as an app.
+        app_inputs, app_outputs: (node or box, widget) and nodes that the page's app mode shows.
+        blueprints: name in the page's list of subgraphs by box; they go to `subgraphs/`.
     """
 
     nodes: dict[str, Node]
@@ -104,6 +104,7 @@ class Template:
     models: dict[str, list[tuple[str, str, str]]] = field(default_factory=dict)
     app_inputs: tuple[tuple[str, str], ...] = ()
     app_outputs: tuple[str, ...] = ()
+    blueprints: dict[str, str] = field(default_factory=dict)
 
 
 # The bundled small model and its mesh, as every template without a download has them. Columns:
