@@ -93,8 +93,7 @@ def split_joint_latent(latent: Latent) -> tuple[Latent, Latent]:
     if samples.ndim != 4 or samples.shape[-1] % 2:
         raise ValueError(
             f"Split Joint Latent: 'latent' is {tuple(samples.shape)}, not an RGB and a point-map "
-            "panel side by "
-            "side; connect the sampler that ran on Apply RefAny3D's latent"
+            "panel side by side; connect the sampler that ran on Apply RefAny3D's latent"
         )
     rgb, point_map = samples.chunk(2, dim=-1)
     return {"samples": rgb.contiguous()}, {"samples": point_map.contiguous()}
@@ -120,8 +119,7 @@ def encode_references(vae: Any, views: torch.Tensor, point_maps: torch.Tensor) -
     if tuple(latents.shape[1:]) != expected:
         raise ValueError(
             f"Point Map Encode: 'vae' makes latents of {tuple(latents.shape[1:])} from these "
-            "views, FLUX's makes "
-            f"{expected}; load FLUX's VAE (ae.safetensors)"
+            f"views, FLUX's makes {expected}; load FLUX's VAE (ae.safetensors)"
         )
     shown = object_tokens(point_maps, TOKEN_PIXELS)
     return Reference(latents[:count], latents[count : 2 * count], latents[2 * count :], shown)
@@ -143,6 +141,5 @@ def _check_views(views: torch.Tensor, point_maps: torch.Tensor) -> None:
     if height % TOKEN_PIXELS or width % TOKEN_PIXELS:
         raise ValueError(
             f"Point Map Encode: views are {width}x{height}, but both have to be multiples of "
-            f"{TOKEN_PIXELS}; "
-            "choose such a resolution in Render Reference Views"
+            f"{TOKEN_PIXELS}; choose such a resolution in Render Reference Views"
         )

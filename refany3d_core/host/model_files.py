@@ -108,8 +108,8 @@ def load_adapters(
         if width != embedder["3.weight"].shape[0]:
             raise ValueError(
                 f"Load RefAny3D LoRAs: domain_embedder '{domain_embedder}' is "
-                f"{embedder['3.weight'].shape[0]} "
-                f"wide but '{name}' belongs to a model {width} wide; choose files of one release"
+                f"{embedder['3.weight'].shape[0]} wide but '{name}' belongs to a model {width} "
+                "wide; choose files of one release"
             )
     modules = AdapterModules(
         fuse_lora(reference, hidden_size), fuse_lora(domain, hidden_size), embedder
@@ -124,8 +124,7 @@ def _read_tensors(name: str, role: str, locate: Callable[[str, str], str]) -> di
     except pickle.UnpicklingError as e:
         raise ValueError(
             f"Load RefAny3D LoRAs: {role} '{name}' is a pickle with more than plain tensors in it "
-            "and was "
-            "refused; nothing of it was run. Use the published file or a .safetensors"
+            "and was refused; nothing of it was run. Use the published file or a .safetensors"
         ) from e
     except Exception as e:
         if trouble := read_trouble(Path(path)):
