@@ -53,7 +53,7 @@ APPROXIMATIONS = {
         isolated_references=True, trim_references=True, reference_reuse=4
     ),
     "fast preset": Approximation(
-        isolated_references=True, trim_references=True, reference_reuse=1000, guidance_end=0.74
+        isolated_references=True, trim_references=True, reference_reuse=1000, guidance_end=0.75
     ),
     "guidance until 0.3": Approximation(guidance_end=0.3),
     "guidance until 0.6": Approximation(guidance_end=0.6),

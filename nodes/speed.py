@@ -9,9 +9,9 @@ from ..refany3d_core.method.approximation import Approximation
 _PRESETS: dict[str, dict] = {
     "exact": {},
     "balanced": {"trim_references": True, "reference_reuse": 4},
-    "fast": {"trim_references": True, "reference_reuse": 1000, "guidance_end": 0.74},
+    "fast": {"trim_references": True, "reference_reuse": 1000, "guidance_end": 0.75},
 }
-"""Settings by name, by their error on the small model (docs/evidence.md)."""
+"""Settings by name, by their work and their error on the small model (benchmarks/README.md)."""
 
 _STORAGE = {
     "device": {},

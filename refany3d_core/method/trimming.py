@@ -3,7 +3,7 @@
 Most tokens of a rendered view are white paper around the object. Those of the object and a ring
 around it stay, and a few white ones, evenly spaced, that stand for all of them: their keys count as
 often as there are white tokens. Left out without that, or kept without the weight, the paper's
-part of the attention goes to the object, which then fills the picture (docs/compatibility.md).
+part of the attention goes to the object, which then fills the picture (benchmarks/README.md).
 """
 
 from __future__ import annotations
