@@ -17,15 +17,19 @@ import torch
 from comfy.sd1_clip import escape_important, token_weights, unescape_important
 from torch import Tensor, nn
 
-from ..training.checkpoint import dequantise_rows
-from ..training.text import LENGTH, PAD, START, TextEncoder, Tokenizer
+from ..int8_rows import dequantise_rows
 from . import model_files
 from .routing import Adapters
+from .small_text import LENGTH, PAD, START, TextEncoder, Tokenizer
 
 FOLDER = Path(__file__).resolve().parents[2] / "demo_model"
 """Where the bundled files lie."""
 
 _KEY = "refany3d_small"
+
+
+FROZEN = ("base", "text_encoder", "autoencoder")
+"""Stems of the small model's files, beside the adapters' published names."""
 
 
 def load_demo_models() -> tuple[
@@ -36,30 +40,39 @@ def load_demo_models() -> tuple[
     Raises:
         ValueError: a file is missing from the pack's folder.
     """
-    names = ("base", "text_encoder", "autoencoder", "default", "coord", "domain_embedder")
-    missing = [f"{name}.safetensors" for name in names if not _path(name).is_file()]
+    names = (*FROZEN, "default", "coord", "domain_embedder")
+    missing = [f"{name}.safetensors" for name in names if not _path(FOLDER, name).is_file()]
     if missing:
         raise ValueError(
             f"Load Demo Models: {', '.join(missing)} missing from the pack's folder "
             f"'{FOLDER.name}'; install the pack again"
         )
-    base = comfy.utils.load_torch_file(str(_path("base")))
-    model = comfy.sd.load_diffusion_model_state_dict(dequantise_rows(base))
-    vae = comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(_path("autoencoder"))))
-    adapters = model_files.load_adapters(
-        "default", "coord", "domain_embedder", lambda name, role: str(_path(name))
+    return (*load_small_models(*(_path(FOLDER, name) for name in FROZEN)), load_adapters(FOLDER))
+
+
+def load_small_models(
+    base: Path, text_encoder: Path, autoencoder: Path
+) -> tuple[comfy.model_patcher.ModelPatcher, comfy.sd.CLIP, comfy.sd.VAE]:
+    """(model, clip, vae) of a small model's files, the base in float32."""
+    weights = dequantise_rows(comfy.utils.load_torch_file(str(base)))
+    model = comfy.sd.load_diffusion_model_state_dict(weights)
+    vae = comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(autoencoder)))
+    return model, _load_clip(text_encoder), vae
+
+
+def load_adapters(folder: Path) -> Adapters:
+    """The published files of a folder."""
+    return model_files.load_adapters(
+        "default", "coord", "domain_embedder", lambda name, role: str(_path(folder, name))
     )
-    return model, _load_clip(), vae, adapters
 
 
-def _path(name: str) -> Path:
-    return FOLDER / f"{name}.safetensors"
+def _path(folder: Path, name: str) -> Path:
+    return folder / f"{name}.safetensors"
 
 
-def _load_clip() -> comfy.sd.CLIP:
-    tensors, metadata = comfy.utils.load_torch_file(
-        str(_path("text_encoder")), return_metadata=True
-    )
+def _load_clip(file: Path) -> comfy.sd.CLIP:
+    tensors, metadata = comfy.utils.load_torch_file(str(file), return_metadata=True)
     vocabulary = json.loads(metadata["vocabulary"])
     target = comfy.supported_models_base.ClipTarget(_WeightedTokenizer, _TextModel)
     target.params = {"vocabulary": len(vocabulary), "width": tensors["position"].shape[1]}

@@ -113,7 +113,7 @@ class TrainingForward:
         layers, stored = self.adapters.layers(), StoredReferences()
         tokens = self.adapters.domain_tokens(inputs.x) if self.components.domain_token else None
         if copies:
-            alone = replace(layout, text=0, target=0)
+            alone = replace(layout, text=1, target=0)
             rows = slice(None, None, copies)
             few = Inputs(
                 inputs.x[rows], inputs.timestep[rows], inputs.context[rows],
@@ -121,7 +121,8 @@ class TrainingForward:
                 None if inputs.guidance is None else inputs.guidance[rows], inputs.references,
             )  # fmt: skip
             write = partial(store_references, self.transformer, few, alone)
-            self._run(write, rotary[:, :, layout.main :], alone, layers, tokens, stored, keep=True)
+            table = torch.cat([rotary[:, :, :1], rotary[:, :, layout.main :]], dim=2)
+            self._run(write, table, alone, layers, tokens, stored, write=True)
             stored.move(lambda x: x.repeat_interleave(copies, 0))
         run = partial(predict, self.transformer, inputs, layout)
         return self._run(run, rotary, layout, layers, tokens, stored, reuse=bool(copies))
@@ -134,11 +135,11 @@ class TrainingForward:
         layers: Any,
         domain_tokens: Tensor | None,
         stored: StoredReferences,
-        keep: bool = False,
+        write: bool = False,
         **options: bool,
     ) -> Any:
         attention = BranchAttention(
-            layout, 0, self.components, False, training_attention, stored, keep
+            layout, 0, self.components, write, training_attention, stored, write
         )
         routing = Routing(layers, layout, self.components)
         replaced = self._checkpointed(routing) if self.gradient_checkpointing else {}

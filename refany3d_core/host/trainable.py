@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -86,11 +85,13 @@ class Lora(nn.Module):
 
     def pairs(self) -> dict[str, LowRank]:
         """The trained pairs by published name, always in the same order (METHOD fact 55)."""
-        out = {}
-        for name in self.names:
-            site: Any = self.sites.get_submodule(name)
-            out[name] = LowRank(site.lora_A["default"].weight, site.lora_B["default"].weight)
-        return out
+        trained = dict(self.sites.named_parameters())
+        return {
+            name: LowRank(
+                trained[f"{name}.lora_A.default.weight"], trained[f"{name}.lora_B.default.weight"]
+            )
+            for name in self.names
+        }
 
     def published(self) -> dict[str, Tensor]:
         """The trained tensors themselves under the published keys (METHOD fact 20)."""
@@ -132,10 +133,8 @@ class TrainableAdapters(nn.Module):
         self.hidden_size = transformer.hidden_size
         self.default, self.coord = Lora(sizes, rank), Lora(sizes, rank)
         self.domain_embedder = domain_embedder(self.hidden_size)
-        last = self.domain_embedder[3]
-        assert isinstance(last, nn.Linear)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        for parameter in self.domain_embedder[3].parameters():
+            nn.init.zeros_(parameter)
 
     def layers(self) -> Layers:
         """The pairs for one pass, fused to the host's layers, differentiable."""
@@ -149,8 +148,7 @@ class TrainableAdapters(nn.Module):
     def domain_tokens(self, like: Tensor) -> Tensor:
         """[2, hidden] in the dtype of `like`, rows RGB and map."""
         device = next(self.domain_embedder.parameters()).device
-        rows = torch.arange(2, device=device)
-        return self.domain_embedder(rows).to(like.dtype)
+        return self.domain_embedder(torch.arange(2, device=device)).to(like.dtype)
 
     def published(self) -> dict[str, dict[str, Tensor]]:
         """The trained tensors themselves by published file and key."""
@@ -200,5 +198,5 @@ class TrainableAdapters(nn.Module):
             }
             for file in FILES[:2]
         ]
-        fused = [fuse_lora(lora, self.hidden_size) for lora in pairs]
-        return AdapterModules(fused[0], fused[1], copies["domain_embedder"])
+        reference, domain = (fuse_lora(lora, self.hidden_size) for lora in pairs)
+        return AdapterModules(reference, domain, copies["domain_embedder"])

@@ -192,8 +192,6 @@ class BranchAttention:
             self.stored.store(block, k[:, :, main:], v[:, :, main:])
         if self.black_copies:
             return weighted_references(attend, q, k, v, layout, self.black_copies)
-        if not main:
-            return isolated_references(attend, q, k, v, layout)
         if self.isolated and q.shape[2] > main:
             targets = isolated_views(
                 attend, q[:, :, :main], k, v, layout, self.text_agnostic, self.weights
@@ -245,11 +243,12 @@ def store_references(
     """Run references that see only their own pair (METHOD fact 30) through the blocks, and leave
     their keys and values in `attention.stored`.
 
-    They depend on nothing else, so one such pass serves any number of targets. `layout` has neither
-    text nor targets, and `rotary` is the references' part of the table.
+    They depend on nothing else, so one such pass serves any number of targets. `layout` has no
+    targets and one text token, which nobody sees: core's blocks take no empty text. `rotary` is the
+    table of these tokens, and `attention` is isolated.
     """
     image = branch_tokens(model, inputs, layout, with_references=True)
-    text = model.txt_in(inputs.context[:, :0])
+    text = model.txt_in(inputs.context[:, : layout.text])
     vec = modulation_rows(model, inputs, domain_tokens)
     _run_blocks(
         model, image, text, vec, rotary, layout, attention, routing, False, transformer_options
@@ -316,8 +315,6 @@ def _run_blocks(
             k, v = reference_keys_values(block, path, joint, vec, rotary, layout, routing)
             attention.stored.store(("single", i), k, v)
             joint = joint[:, : layout.main]
-            if not layout.main:
-                break
         pe = rotary if joint.shape[1] == layout.total else target_rotary
         joint = run("single", i, block, {"img": joint, "pe": pe})["img"]
     return joint

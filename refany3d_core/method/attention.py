@@ -68,7 +68,7 @@ def isolated_views(
         return weighted_groups(attend, q, k, v, groups)
 
     out = []
-    if text_agnostic and layout.point_maps:
+    if text_agnostic and layout.map_target:
         out.append(look(q[:, :, :sees_all], k, v))
         text = layout.text
         out.append(look(q[:, :, sees_all : layout.main], k[:, :, text:], v[:, :, text:]))

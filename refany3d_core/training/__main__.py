@@ -1,4 +1,7 @@
-"""Command line: python -m refany3d_core.training {train,evaluate} ..., see docs/training.md."""
+"""Train RefAny3D: python -m refany3d_core.training {train,verify,build,evaluate,bundle} ...
+
+Run it with ComfyUI's Python; see docs/training.md.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ def _overridden(path: str, settings: list[str]):
     """A configuration file with settings such as base.seconds=60 put over it."""
     from .config import load_config, read_toml
 
-    values = read_toml(path)
+    values = read_toml(_found(path))
     for setting in settings:
         keys, separator, value = setting.partition("=")
         if not separator:
@@ -24,6 +27,12 @@ def _overridden(path: str, settings: list[str]):
             table = table.setdefault(key, {})
         table[name] = _value(value)
     return load_config(path, values)
+
+
+def _found(path: str) -> Path:
+    """The file, or the configuration of that name that comes with the trainer."""
+    own = Path(__file__).parent / path
+    return own if not Path(path).exists() and own.is_file() else Path(path)
 
 
 def _value(text: str) -> bool | int | float | str:
@@ -37,71 +46,40 @@ def _value(text: str) -> bool | int | float | str:
     return text
 
 
-def _train(args: argparse.Namespace) -> None:
-    import torch
-
-    from .plan import run_stages
-
+def _train(args: argparse.Namespace) -> int:
     config = _overridden(args.config, args.set)
-    stages = args.stages.split(",") if args.stages else _all_stages(config)
-    device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    run_stages(config, Path(args.output), stages, device, args.deadline)
+    _host(args)
+    from .run import train
+
+    stages = args.stages.split(",") if args.stages else ()
+    cache = Path(args.cache) if args.cache else None
+    train(config, Path(args.output), stages, args.device, args.processes, cache)
+    return 0
 
 
-def _all_stages(config) -> list[str]:
-    stages = [s for s in ("autoencoder", "base") if getattr(config, s) is not None]
-    return [*stages, *config.refany3d]
+def _verify(args: argparse.Namespace) -> int:
+    _host(args)
+    from .verify import print_lines, verify
+
+    lines = verify(Path(args.set_folder), Path(args.weights), args.gradient_checkpointing)
+    return 0 if print_lines(lines, print) else 1
 
 
-def _evaluate(args: argparse.Namespace) -> None:
-    import torch
-
-    from . import evaluate, learned_measures
-
-    similarities = [
-        make(folder)
-        for make, folder in (
-            (learned_measures.clip_image_similarity, args.clip),
-            (learned_measures.dino_similarity, args.dino),
-        )
-        if folder
-    ]
-    if args.matches:
-        similarities.append(learned_measures.feature_matches())
-    folder = Path(args.output) / "evaluation"
-    if args.pictures:
-        rows = evaluate.judge(evaluate.samples_in(Path(args.pictures)), similarities)
-        evaluate.write(rows, folder, Path(args.pictures).stem)
-        print(evaluate.table({Path(args.pictures).stem: evaluate.summary(rows)}))
-        return
-    if not args.config:
-        raise ValueError("evaluate needs a configuration, or --pictures FILE.json")
-    from .stages import Run
-
+def _build(args: argparse.Namespace) -> int:
     config = _overridden(args.config, args.set)
-    device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    run = Run(config, Path(args.output), device)
-    columns = {}
-    for variant in args.variants.split(","):
-        for references in args.references.split(","):
-            settings = evaluate.Settings(
-                variant, args.count, args.seed, args.steps, args.guidance, references, args.views
-            )
-            name = f"{variant}, {references} references"
-            columns[name] = evaluate.evaluate_variant(run, settings, similarities, folder)
-    print(evaluate.table(columns))
-
-
-def _build(args: argparse.Namespace) -> None:
     from .shards import build
 
-    config = _overridden(args.config, args.set)
+    if config.world is None:
+        raise ValueError(f"{args.config} has no [world], which says what is built")
     meshes = Path(args.meshes) if args.meshes else None
-    paths = build(config.world, Path(args.output), args.split, meshes, args.workers)
+    paths = build(
+        config.world, Path(args.output), args.split, meshes, args.workers, args.skip_faulty
+    )
     print(f"{len(paths)} shards in {args.output}")
+    return 0
 
 
-def _bundle(args: argparse.Namespace) -> None:
+def _bundle(args: argparse.Namespace) -> int:
     run, variant, target = Path(args.output), Path(args.output, args.variant), Path(args.to)
     own_base = variant / "base.safetensors"
     files = [
@@ -118,79 +96,113 @@ def _bundle(args: argparse.Namespace) -> None:
         shutil.copyfile(file, target / file.name)
     total = sum(file.stat().st_size for file in files)
     print(f"{len(files)} files, {total / 1e6:.1f} MB, in {target}")
+    return 0
 
 
-def _add_bundle(commands: argparse._SubParsersAction) -> None:
-    command = commands.add_parser("bundle", help="copy a trained small model into one folder")
-    command.add_argument("--output", required=True, help="folder of the run")
-    command.add_argument("--variant", default="full", help="name under [refany3d]")
-    command.add_argument("--to", required=True, help="such as demo_model, which the pack loads")
-    command.set_defaults(call=_bundle)
+def _evaluate(args: argparse.Namespace) -> int:
+    _host(args)
+    from .evaluation.command import run
+
+    run(args)
+    return 0
 
 
-def _add_build(commands: argparse._SubParsersAction) -> None:
-    command = commands.add_parser("build", help="write a training set to disk, as shards")
-    command.add_argument("config", help="a TOML file; its [world] says what is made")
-    command.add_argument("--output", required=True, help="folder of the shards; finished ones stay")
-    command.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
-    command.add_argument("--split", default="train", choices=("train", "held_out"))
-    command.add_argument("--meshes", default="", help="a folder of meshes to use as assets")
-    command.add_argument("--workers", type=int, default=1, help="processes")
-    command.set_defaults(call=_build)
+def _host(args: argparse.Namespace) -> None:
+    from .find_host import prepare_host
+
+    prepare_host(args.base_directory, args.extra_model_paths)
 
 
-def _add_evaluate(commands: argparse._SubParsersAction) -> None:
-    command = commands.add_parser("evaluate", help="measure a trained variant, or given pictures")
-    command.add_argument("config", nargs="?", help="the TOML file of the run")
-    command.add_argument("--output", required=True, help="folder of the run; results go there too")
-    command.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
-    command.add_argument("--pictures", default="", help="a JSON list of pictures to judge instead")
-    command.add_argument("--variants", default="full", help="comma-separated, from [refany3d]")
+def _command(commands: argparse._SubParsersAction, name: str, call, text: str):
+    command = commands.add_parser(name, help=text, description=text)
     command.add_argument(
-        "--references", default="right,wrong,none", help="comma-separated: right, wrong, none"
+        "--base-directory", default="", help="ComfyUI's folder for models, as its own option"
     )
-    command.add_argument("--count", type=int, default=64, help="held-out assets")
-    command.add_argument("--seed", type=int, default=0, help="of the noise")
-    command.add_argument("--steps", type=int, default=20)
-    command.add_argument("--guidance", type=float, default=2.0, help="image guidance scale")
-    command.add_argument("--views", type=int, default=0, help="reference views; 0 as trained")
-    command.add_argument("--clip", default="", help="folder of a CLIP checkpoint: adds CLIP-I")
-    command.add_argument("--dino", default="", help="folder of a DINO checkpoint: adds DINO")
-    command.add_argument("--matches", action="store_true", help="adds SIFT matches")
-    command.add_argument("--device", default="", help="such as cuda or cpu; CUDA when there is one")
-    command.set_defaults(call=_evaluate)
+    command.add_argument(
+        "--extra-model-paths", default="", help="a file like ComfyUI's extra_model_paths.yaml"
+    )
+    command.set_defaults(call=call)
+    return command
 
 
-def main() -> int:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m refany3d_core.training", description=__doc__)
-    commands = parser.add_subparsers(required=True)
-    train = commands.add_parser("train", help="train the stages of a configuration")
+    commands = parser.add_subparsers(required=True, metavar="command")
+    train = _command(commands, "train", _train, "train the stages of a configuration")
     train.add_argument("config", help="a TOML file, see docs/training.md")
     train.add_argument(
         "--output", required=True, help="folder of the run; finished stages in it are kept"
     )
-    train.add_argument(
-        "--stages", default="", help="comma-separated; all of the configuration by default"
-    )
+    train.add_argument("--stages", default="", help="comma-separated; all by default")
     train.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="override a setting"
     )
-    train.add_argument(
-        "--deadline", type=float, default=0.0, help="seconds in which all must be written"
-    )
-    train.add_argument("--device", default="", help="such as cuda or cpu; CUDA when there is one")
-    train.set_defaults(call=_train)
-    _add_build(commands)
+    train.add_argument("--cache", default="", help="folder of the encodings; OUTPUT/encodings")
+    train.add_argument("--device", default="", help="cuda or cpu; CUDA when there is one")
+    train.add_argument("--processes", type=int, default=0, help="refuse to run with another number")
+
+    verify = _command(commands, "verify", _verify, "run a golden training set and compare")
+    verify.add_argument("set_folder", metavar="SET", help="folder of the golden training set")
+    verify.add_argument("weights", metavar="WEIGHTS", help="folder of the golden inference set")
+    verify.add_argument("--gradient-checkpointing", action="store_true")
+
+    build = _command(commands, "build", _build, "write a training set to disk, as shards")
+    build.add_argument("config", help="a TOML file; its [world] says what is made")
+    build.add_argument("--output", required=True, help="folder of the shards; finished ones stay")
+    build.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
+    build.add_argument("--split", default="train", choices=("train", "held_out"))
+    build.add_argument("--meshes", default="", help="a folder of meshes to use as assets")
+    build.add_argument("--skip-faulty", action="store_true", help="leave unreadable meshes out")
+    build.add_argument("--workers", type=int, default=1, help="processes")
+
+    bundle = _command(commands, "bundle", _bundle, "copy a trained small model into one folder")
+    bundle.add_argument("--output", required=True, help="folder of the run")
+    bundle.add_argument("--variant", default="full", help="name under [refany3d]")
+    bundle.add_argument("--to", required=True, help="such as demo_model, which the pack loads")
+
     _add_evaluate(commands)
-    _add_bundle(commands)
-    args = parser.parse_args()
+    return parser
+
+
+def _add_evaluate(commands: argparse._SubParsersAction) -> None:
+    command = _command(
+        commands, "evaluate", _evaluate, "measure a trained model, or given pictures"
+    )
+    command.add_argument("config", nargs="?", help="the TOML file of the run: its set is sampled")
+    command.add_argument("--output", required=True, help="folder for results")
+    command.add_argument(
+        "--model", default="", help="folder of the files: a run's variant, or demo_model"
+    )
+    command.add_argument("--pictures", default="", help="a JSON list of pictures to judge instead")
+    command.add_argument(
+        "--references", default="right,wrong", help="comma-separated: right, wrong, none"
+    )
+    command.add_argument(
+        "--samplers", default="euler", help="comma-separated names of ComfyUI's samplers"
+    )
+    command.add_argument("--count", type=int, default=64, help="held-out assets")
+    command.add_argument("--kinds", default="", help="comma-separated words; all by default")
+    command.add_argument("--first", type=int, default=0, help="first held-out asset")
+    command.add_argument("--seed", type=int, default=0, help="of the noise")
+    command.add_argument("--steps", type=int, default=20)
+    command.add_argument("--guidance", type=float, default=2.0, help="image guidance scale")
+    command.add_argument(
+        "--isolated", action="store_true", help="references see only their own pair (fact 30)"
+    )
+    command.add_argument("--bounds", action="store_true", help="adds floor and ceiling")
+    command.add_argument("--clip", default="", help="folder of a CLIP checkpoint: adds CLIP-I")
+    command.add_argument("--dino", default="", help="folder of a DINO checkpoint: adds DINO")
+    command.add_argument("--matches", action="store_true", help="adds SIFT matches")
+
+
+def main() -> int:
+    args = _parser().parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     try:
-        args.call(args)
+        return args.call(args)
     except ValueError as e:
         print(f"error: {e}", file=sys.stderr)
         return 2
-    return 0
 
 
 if __name__ == "__main__":

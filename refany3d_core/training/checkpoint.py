@@ -7,8 +7,8 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -39,6 +39,7 @@ def _written_aside(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield part
+        part.chmod(0o666 & ~_umask())  # as any other file of the user's, readable by others
         with open(part, "rb") as f:
             os.fsync(f.fileno())
         os.replace(part, path)
@@ -50,41 +51,48 @@ def _written_aside(path: Path) -> Iterator[Path]:
         ) from e
 
 
-def load_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, Tensor]:
-    """Read a safetensors file."""
-    return load_file(path, device=str(device))
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+@contextmanager
+def claimed(path: Path) -> Iterator[bool]:
+    """Whether this process may make a file: True in one process at a time, the others go on.
+
+    The system drops the claim with the process, so it never goes stale.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(f"{path.name}.lock")
+    with open(lock, "a+b") as file:
+        try:
+            _lock(file)
+        except OSError:
+            yield False
+            return
+        yield True
+    lock.unlink(missing_ok=True)
+
+
+def _lock(file: IO[bytes]) -> None:
+    if os.name == "nt":
+        import msvcrt
+
+        file.seek(0)
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file to main memory."""
+    return load_file(path, device="cpu")
 
 
 def load_metadata(path: Path) -> dict[str, str]:
     """The metadata of a safetensors file."""
     with safe_open(path, "pt") as f:
         return f.metadata() or {}
-
-
-def quantise_rows(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Matrices as int8 with one float32 scale a row, the rest as float32.
-
-    The small model is meant to be shipped this way; `dequantise_rows` gives the exact weights that
-    its LoRAs were trained on.
-    """
-    out = {}
-    for name, tensor in tensors.items():
-        tensor = tensor.detach().float()
-        if tensor.ndim != 2:
-            out[name] = tensor
-            continue
-        scale = tensor.abs().amax(1).clamp_min(1e-12) / 127
-        out[name] = (tensor / scale[:, None]).round().clamp(-127, 127).to(torch.int8)
-        out[f"{name}_scale"] = scale
-    return out
-
-
-def dequantise_rows(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Inverse of quantise_rows, float32."""
-    out = {}
-    for name, tensor in tensors.items():
-        if tensor.dtype == torch.int8:
-            out[name] = tensor.float() * tensors[f"{name}_scale"][:, None]
-        elif name.removesuffix("_scale") == name or name.removesuffix("_scale") not in tensors:
-            out[name] = tensor
-    return out

@@ -9,15 +9,22 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 import numpy as np
 import torch
 
-from .dataset import TripletPictures
+from .config import DatasetConfig
+from .triplets import Source, TripletPictures
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 log = logging.getLogger(__name__)
 
@@ -139,77 +146,129 @@ def _size(name: str, key: str, path: Path) -> tuple[int, int]:
         raise ValueError(f"{name}: {key} '{path.name}' is not a picture") from e
 
 
-def _capture(name: str, key: str, path: Path):
+@contextmanager
+def _video(name: str, key: str, path: Path) -> Iterator[Any]:
+    """An open video (PyAV, which ComfyUI requires).
+
+    Raises:
+        ValueError: it is none.
+    """
+    import av
+
     try:
-        import cv2
-    except ImportError as e:
-        raise ValueError("mp4 orbits need OpenCV: pip install opencv-python-headless") from e
-    capture = cv2.VideoCapture(str(path))
-    if not capture.isOpened():
-        raise ValueError(f"{name}: {key} '{path.name}' is not a video")
-    return capture
+        with av.open(str(path)) as video:
+            if not video.streams.video:
+                raise ValueError(f"{name}: {key} '{path.name}' has no pictures")
+            yield video
+    except (av.error.FFmpegError, OSError) as e:
+        raise ValueError(f"{name}: {key} '{path.name}' is not a video ({e})") from e
 
 
 def _frame_count(name: str, key: str, path: Path) -> int:
-    import cv2
+    with _video(name, key, path) as video:
+        counted = video.streams.video[0].frames  # 0 where the container does not say
+        return counted or sum(1 for packet in video.demux(video=0) if packet.size)
 
-    return int(_capture(name, key, path).get(cv2.CAP_PROP_FRAME_COUNT))
+
+def is_held_out(name: str) -> bool:
+    """Whether an asset is held out, by the check sum of its name."""
+    return crc32(name.encode()) % HELD_OUT_SHARE == 0
 
 
-def published_source(
-    records: list[Record], split: str, views: int, resolution: int
-) -> Iterator[TripletPictures]:
-    """The records of a split, one asset in one scene at a time (METHOD facts 42, 45 and 46).
+def published_source(folder: Path, config: DatasetConfig, split: str) -> Source:
+    """The records of a split, in chunks of one size of pictures (METHOD facts 42, 45 and 46).
+
+    Args:
+        folder: the data root.
+        config: resolution, views, chunk, buckets.
+        split: "train" or "held_out".
 
     Raises:
-        ValueError: a file turned unreadable; its record.
+        ValueError: records are faulty (see read_records), or none belongs to the split.
     """
+    records = read_records(folder, config.views, config.skip_faulty)
+    records = [r for r in records if is_held_out(r.item) == (split == "held_out")]
+    sizes: dict[tuple[int, int], list[Record]] = defaultdict(list)
     for record in records:
-        if (crc32(record.item.encode()) % HELD_OUT_SHARE == 0) != (split == "held_out"):
-            continue
-        orbits = [_orbit(record, key, views, resolution) for key in ("video", "coord")]
-        image, point_map = _targets(record, resolution)
-        pictures = [torch.from_numpy(np.stack(x))[None] for x in (orbits, (image, point_map))]
-        yield TripletPictures(pictures[0], pictures[1][:, None], [[record.caption]], [record.item])
+        sizes[_target_size(record, config)].append(record)
+    chunks = [
+        (size, group[i : i + config.chunk])
+        for size, group in sorted(sizes.items())
+        for i in range(0, len(group), config.chunk)
+    ]
+
+    def make(i: int) -> TripletPictures:
+        size, group = chunks[i]
+        square = (config.resolution, config.resolution)
+        orbits = [
+            [_orbit(record, key, config.views, square) for key in ("video", "coord")]
+            for record in group
+        ]
+        pairs = [_targets(record, size) for record in group]
+        return TripletPictures(
+            torch.from_numpy(np.stack([np.stack(orbit) for orbit in orbits])),
+            torch.from_numpy(np.stack([np.stack(pair) for pair in pairs]))[:, None],
+            [[record.caption] for record in group],
+            [record.item for record in group],
+        )
+
+    index = crc32((folder / INDEX).read_bytes())
+    names = crc32(json.dumps([r.name for r in records]).encode())
+    settings = (config.resolution, config.views, config.buckets, config.chunk)
+    return Source(len(chunks), make, f"published {index:08x} {names:08x} {split} {settings}")
 
 
-def _orbit(record: Record, key: str, views: int, resolution: int) -> np.ndarray:
+def _target_size(record: Record, config: DatasetConfig) -> tuple[int, int]:
+    """Height and width of a record's targets: the square as published, or with `buckets` its own
+    aspect ratio at about as many pixels, in steps of 64."""
+    side = config.resolution
+    if not config.buckets:
+        return side, side
+    width, height = _size(record.name, "image", record.image)
+    ratio = (height / width) ** 0.5
+    return tuple(max(64, round(side * r / 64) * 64) for r in (ratio, 1 / ratio))
+
+
+def _orbit(record: Record, key: str, views: int, size: tuple[int, int]) -> np.ndarray:
     """uint8 [n, 3, H, W], frames i * (length // n)."""
-    import cv2
-    from PIL import Image
-
     path = getattr(record, key)
-    capture = _capture(record.name, key, path)
-    step = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) // views
+    step = _frame_count(record.name, key, path) // views
     out = []
-    for i in range(step * (views - 1) + 1):
-        there, frame = capture.read()
-        if not there:
-            raise ValueError(f"{record.name}: {key} '{path.name}' ends at frame {i}")
-        if i % step == 0:
-            out.append(_fitted(Image.fromarray(frame[..., ::-1]), resolution))
+    with _video(record.name, key, path) as video:
+        for i, frame in enumerate(video.decode(video=0)):
+            if i % step == 0 and len(out) < views:
+                out.append(_fitted(frame.to_image(), size))
+            if len(out) == views:
+                break
+    if len(out) < views:
+        raise ValueError(f"{record.name}: {key} '{path.name}' ends after {len(out)} of its views")
     return np.stack(out)
 
 
-def _targets(record: Record, resolution: int) -> tuple[np.ndarray, np.ndarray]:
+def _targets(record: Record, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     from PIL import Image
 
-    coord = Image.open(record.pose_coord).convert("RGBA")
-    on_white = Image.new("RGBA", coord.size, "white")
-    # not blended: a mixed value would name a point that is not on the asset
-    on_white.paste(coord, mask=coord.getchannel("A").point(lambda a: 255 if a else 0))
+    # resized with its alpha before white goes in, as published (METHOD fact 57): a value mixed with
+    # white would name a point that is not on the asset
+    coord = _resized(Image.open(record.pose_coord).convert("RGBA"), size)
+    pixels = np.asarray(coord)
+    on_white = np.where(pixels[..., 3:] > 0, pixels[..., :3], 255).astype(np.uint8)
     image = Image.open(record.image).convert("RGB")
-    return _fitted(image, resolution), _fitted(on_white.convert("RGB"), resolution)
+    return _fitted(image, size), np.ascontiguousarray(on_white.transpose(2, 0, 1))
 
 
-def _fitted(image, resolution: int) -> np.ndarray:
-    """Shorter side resized (bilinear), centre crop, uint8 [3, H, W]."""
+def _fitted(image: Image.Image, size: tuple[int, int]) -> np.ndarray:
+    """See _resized; uint8 [3, H, W]."""
+    return np.ascontiguousarray(np.asarray(_resized(image, size)).transpose(2, 0, 1))
+
+
+def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Resized until it covers (height, width), bilinear, and cut to its middle."""
     from PIL import Image
 
-    width, height = image.size
-    scale = resolution / min(width, height)
-    size = max(resolution, round(width * scale)), max(resolution, round(height * scale))
-    image = image.resize(size, Image.Resampling.BILINEAR)
-    left, top = (size[0] - resolution) // 2, (size[1] - resolution) // 2
-    pixels = np.asarray(image.crop((left, top, left + resolution, top + resolution)))
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    height, width = size
+    scale = max(height / image.height, width / image.width)
+    covering = max(width, round(image.width * scale)), max(height, round(image.height * scale))
+    image = image.resize(covering, Image.Resampling.BILINEAR)
+    left, top = (covering[0] - width) // 2, (covering[1] - height) // 2
+    return image.crop((left, top, left + width, top + height))

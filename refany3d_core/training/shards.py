@@ -9,9 +9,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import math
-import re
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -19,22 +16,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import safe_open
 
-from ..asset import FORMATS, load_asset
-from ..asset.cameras import Camera
-from ..asset.model import Asset
-from ..asset.render import render
-from ..asset.views import render_reference_views
-from .checkpoint import load_metadata, load_tensors, save_tensors
+from ..asset import load_asset
+from .checkpoint import claimed, load_metadata, load_tensors, save_tensors
 from .config import WorldConfig
-from .dataset import TripletPictures, scenes_of, world_chunk
-from .world.assets import make_assets
-from .world.scenes import FIELD_OF_VIEW, SceneTable, background
-from .world.scenes import Camera as SceneCamera
+from .small.world.assets import make_assets
+from .small.world.scenes import SceneTable
+from .small.world.triplets import mesh_chunk, mesh_files, scenes_of, world_chunk
+from .triplets import Source, TripletPictures
 
 log = logging.getLogger(__name__)
-
-_WORD = re.compile(r"[a-z]+")
 
 
 def build(
@@ -43,6 +35,7 @@ def build(
     split: str,
     meshes: Path | None = None,
     workers: int = 1,
+    skip_faulty: bool = False,
 ) -> list[Path]:
     """Write the shards that are not there yet.
 
@@ -50,9 +43,10 @@ def build(
         config: the world; `chunk` assets make one shard.
         folder: where SPLIT_00000.safetensors and so on go.
         split: "train" or "held_out".
-        meshes: a folder of mesh files to use instead of procedural assets; every twentieth of them
-            by name is held out.
+        meshes: a folder of mesh files to use instead of procedural assets; one in twenty is held
+            out, by its name.
         workers: processes.
+        skip_faulty: leave meshes out that cannot be read, with a warning.
 
     Returns:
         All shards of the split.
@@ -64,98 +58,74 @@ def build(
     count = len(files) if files else config.assets
     starts = range(0, count, config.chunk)
     paths = [folder / f"{split}_{i:05d}.safetensors" for i in range(len(starts))]
+    wanted = _made_of(config, split, files)
+    stale = [p.name for p in paths if p.exists() and load_metadata(p).get("made_of") != wanted]
+    if stale:
+        raise ValueError(
+            f"{len(stale)} shards in '{folder.name}' were made with other settings ({stale[0]}); "
+            "choose another folder, or delete them"
+        )
     todo = [(p, s, min(config.chunk, count - s)) for p, s in zip(paths, starts) if not p.exists()]
     log.info("%d of %d shards are there", len(paths) - len(todo), len(paths))
-    job = partial(_build_shard, config, split, files)
+    job = partial(_build_shard, config, split, files, skip_faulty)
     if workers <= 1:
         for task in todo:
-            log.info("%s", job(task).name)
+            log.info("%s", job(task))
         return paths
     spawn = get_context("spawn")
     with ProcessPoolExecutor(workers, spawn, torch.set_num_threads, (1,)) as pool:
-        for path in pool.map(job, todo):
-            log.info("%s", path.name)
+        for done in pool.map(job, todo):
+            log.info("%s", done)
     return paths
 
 
-def mesh_files(folder: Path, split: str) -> list[Path]:
-    """Mesh files under a folder that belong to a split, sorted.
-
-    Raises:
-        ValueError: there are none.
-    """
-    found = sorted(p for p in folder.rglob("*") if p.suffix.lower().lstrip(".") in FORMATS)
-    chosen = [p for i, p in enumerate(found) if (i % 20 == 19) == (split == "held_out")]
-    if not chosen:
-        raise ValueError(
-            f"'{folder.name}' has {len(found)} mesh files, none of them for the split '{split}' "
-            "(every twentieth is held out)"
-        )
-    return chosen
-
-
 def _build_shard(
-    config: WorldConfig, split: str, files: list[Path] | None, task: tuple[Path, int, int]
-) -> Path:
+    config: WorldConfig,
+    split: str,
+    files: list[Path] | None,
+    skip_faulty: bool,
+    task: tuple[Path, int, int],
+) -> str:
+    """Write one shard unless another process is at it; what was done, for the log."""
     path, start, count = task
-    scenes = scenes_of(config, split, start, count)
-    if files is None:
-        assets = make_assets(config.seed, split, count, start)
-        chunk = world_chunk(config, assets, scenes, torch.device("cpu"))
-    else:
-        chunk = _mesh_chunk(config, files[start : start + count], scenes)
-    poses = {
-        "azimuth": torch.from_numpy(scenes.azimuth),
-        "pitch": torch.from_numpy(scenes.pitch),
-        "roll": torch.from_numpy(scenes.roll),
-        "distance": torch.from_numpy(scenes.distance),
-        "shift": torch.from_numpy(scenes.shift),
-    }
-    text = {"captions": json.dumps(chunk.captions), "kinds": json.dumps(chunk.kinds)}
-    tensors = {"views": chunk.views, "targets": chunk.targets, **poses}
-    save_tensors(path, tensors, {**text, "config": json.dumps(dataclasses.asdict(config))})
-    return path
+    with claimed(path) as mine:
+        if not mine or path.exists():
+            return f"{path.name}: another process has it"
+        scenes = scenes_of(config, split, start, count)
+        if files is None:
+            without = config.held_out_kinds * (split == "train")
+            assets = make_assets(config.seed, split, count, start, without)
+            chunk = world_chunk(config, assets, scenes, torch.device("cpu"))
+        else:
+            chosen = files[start : start + count]
+            if skip_faulty:
+                chosen, scenes = _readable(chosen, scenes, config.scenes)
+            if not chosen:
+                return f"{path.name}: none of its meshes can be read"
+            chunk = mesh_chunk(config, chosen, scenes)
+        text = {"captions": json.dumps(chunk.captions), "kinds": json.dumps(chunk.kinds)}
+        tensors = {"views": chunk.views, "targets": chunk.targets}
+        save_tensors(path, tensors, {**text, "made_of": _made_of(config, split, files)})
+        return path.name
 
 
-def _mesh_chunk(config: WorldConfig, files: list[Path], scenes: SceneTable) -> TripletPictures:
-    views, targets, captions, kinds = [], [], [], []
+def _readable(files: list[Path], scenes: SceneTable, a_file: int) -> tuple[list[Path], SceneTable]:
+    """The files that load and their scenes; the others are named in the log."""
+    kept = []
     for i, file in enumerate(files):
         try:
-            asset = load_asset(file)
+            load_asset(file)
         except ValueError as e:
-            raise ValueError(f"mesh {file.name}: {e}; take it out of the folder") from e
-        kinds.append(" ".join(_WORD.findall(file.stem.lower())) or "thing")
-        seen = render_reference_views(asset, config.views, config.resolution)
-        views.append(np.stack([_bytes(seen.colors), _bytes(seen.point_maps)]))
-        rows = slice(i * config.scenes, (i + 1) * config.scenes)
-        part = scenes[rows]
-        targets.append(
-            np.stack([_in_scene(asset, part[slice(j, j + 1)], config.resolution)
-                      for j in range(config.scenes)])
-        )  # fmt: skip
-        captions.append(part.captions([kinds[-1]] * config.scenes))
-    stacked = (torch.from_numpy(np.stack(x)) for x in (views, targets))
-    return TripletPictures(*stacked, captions, kinds)
+            log.warning("mesh %s is left out: %s", file.name, e)
+            continue
+        kept.append(i)
+    rows = [i * a_file + j for i in kept for j in range(a_file)]
+    return [files[i] for i in kept], scenes[np.array(rows, int)]
 
 
-def _in_scene(asset: Asset, scene: SceneTable, resolution: int) -> np.ndarray:
-    """uint8 [2, 3, H, W] of one asset in one scene: RGB and point map."""
-    seen = SceneCamera(scene, resolution, "cpu")
-    pose = np.eye(4)
-    pose[:3, :3], pose[:3, 3] = seen.axes[0].T.numpy(), seen.eye[0, 0].numpy()
-    right, up = scene.shift[0] * resolution / 2
-    fov = math.degrees(FIELD_OF_VIEW)
-    view = render(asset, Camera(pose, fov, resolution, resolution, (float(right), float(-up))))
-    half = torch.from_numpy((asset.extent * asset.scale / 2).astype(np.float32))[None]
-    behind = background(scene, half, seen)[0].unflatten(0, (resolution, resolution)).numpy()
-    light = 0.8 + 0.1 * (1 + view.normal[..., 1:2])
-    rgb = np.where(view.mask[..., None], view.color * light, behind)
-    return np.stack([_bytes(rgb), _bytes(view.point_map)])
-
-
-def _bytes(picture: np.ndarray) -> np.ndarray:
-    """Float [..., H, W, 3] in 0..1 to uint8 [..., 3, H, W], truncated as published (fact 40)."""
-    return np.moveaxis((np.clip(picture, 0, 1) * 255).astype(np.uint8), -1, -3)
+def _made_of(config: WorldConfig, split: str, files: list[Path] | None) -> str:
+    names = [file.name for file in files] if files else None
+    return json.dumps([dataclasses.asdict(config), split, names])
 
 
 def shard_texts(folder: Path, split: str) -> list[str]:
@@ -168,11 +138,16 @@ def shard_texts(folder: Path, split: str) -> list[str]:
     return out
 
 
-def shard_source(folder: Path, split: str) -> Iterator[TripletPictures]:
+def shard_source(folder: Path, split: str, views: int, resolution: int) -> Source:
     """The shards of a split.
 
+    Args:
+        folder: what `build` wrote.
+        split: "train" or "held_out".
+        views, resolution: that are trained with.
+
     Raises:
-        ValueError: there are none.
+        ValueError: there are none, they were made of different settings, or do not fit.
     """
     paths = sorted(folder.glob(f"{split}_*.safetensors"))
     if not paths:
@@ -180,11 +155,24 @@ def shard_source(folder: Path, split: str) -> Iterator[TripletPictures]:
             f"'{folder.name}' has no shard {split}_*.safetensors; make some with "
             f"python -m refany3d_core.training build CONFIG.toml --output {folder.name}"
         )
-    for path in paths:
-        text, tensors = load_metadata(path), load_tensors(path)
-        yield TripletPictures(
-            tensors["views"],
-            tensors["targets"],
-            json.loads(text["captions"]),
-            json.loads(text["kinds"]),
+    made = {load_metadata(path).get("made_of", "") for path in paths}
+    if len(made) > 1:
+        raise ValueError(
+            f"'{folder.name}' holds shards of {len(made)} different settings; build each set in a "
+            "folder of its own"
         )
+    with safe_open(paths[0], "pt") as file:
+        _, _, there, _, _, side = file.get_slice("views").get_shape()
+    if (there, side) != (views, resolution):
+        raise ValueError(
+            f"'{folder.name}' has {there} views of {side} px, the configuration asks for "
+            f"{views} of {resolution} px; change views and resolution under [dataset], or build "
+            "the set anew"
+        )
+
+    def make(i: int) -> TripletPictures:
+        text, tensors = load_metadata(paths[i]), load_tensors(paths[i])
+        captions, kinds = json.loads(text["captions"]), json.loads(text["kinds"])
+        return TripletPictures(tensors["views"], tensors["targets"], captions, kinds)
+
+    return Source(len(paths), make, f"shards {len(paths)} {made.pop()}")

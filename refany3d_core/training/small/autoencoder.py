@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-LATENT_CHANNELS = 16
+from ...reference import LATENT_CHANNELS
+
 DOWNSCALE = 8
 FLUX_SCALE, FLUX_SHIFT = 0.3611, 0.1159
 """FLUX.1's latent scaling: the transformer sees (latent - shift) * scale."""
@@ -103,6 +104,11 @@ class Autoencoder(nn.Module):
         self.projection.copy_((vectors.flip(1)[:, :LATENT_CHANNELS] * scale).T.half().float())
         self.bias.copy_(-self.projection @ mean)
         return float(deviation.square().sum() / values.sum())
+
+    @staticmethod
+    def host_scaling() -> tuple[float, float]:
+        """(scale, shift): the transformer sees (latent - shift) * scale, as with FLUX.1's VAE."""
+        return FLUX_SCALE, FLUX_SHIFT
 
     def encode(self, pictures: Tensor) -> Tensor:
         patches = F.pixel_unshuffle(pictures.float(), DOWNSCALE)

@@ -6,11 +6,8 @@ part of it can be made again anywhere, and a held-out asset can never be among t
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from functools import partial
-from multiprocessing import get_context
 
 import numpy as np
 
@@ -266,16 +263,18 @@ KINDS: tuple[tuple[str, Callable[[Draw], list[Part]]], ...] = (
 """Word and recipe of every kind of asset. Append only: `AssetTable.kind` counts in it."""
 
 
-def make_asset(seed: int, split: str, index: int) -> AssetTable:
+def make_asset(seed: int, split: str, index: int, without: Sequence[str] = ()) -> AssetTable:
     """One asset, as a table of one row.
 
     Args:
         seed: names the whole set.
         split: "train" or "held_out"; their random streams never meet.
         index: which asset of the split.
+        without: words of kinds that are left out.
     """
     rng = np.random.default_rng([seed, SPLITS.index(split), index])
-    kind = int(rng.integers(len(KINDS)))
+    kinds = [i for i, (word, _) in enumerate(KINDS) if word not in without]
+    kind = kinds[int(rng.integers(len(kinds)))]
     parts = KINDS[kind][1](lambda low, high: float(rng.uniform(low, high)))
     solid = np.full(MAX_PARTS, EMPTY, np.int64)
     axis = np.full(MAX_PARTS, Y, np.int64)
@@ -296,22 +295,10 @@ def make_asset(seed: int, split: str, index: int) -> AssetTable:
     return AssetTable(*(np.asarray(x)[None] for x in rows))
 
 
-def _make_rows(seed: int, split: str, rows: range) -> AssetTable:
-    tables = [make_asset(seed, split, i) for i in rows]
-    names = [f.name for f in fields(AssetTable)]
-    return AssetTable(*(np.concatenate([getattr(t, n) for t in tables]) for n in names))
-
-
-def make_assets(seed: int, split: str, count: int, start: int = 0, workers: int = 1) -> AssetTable:
-    """Assets start .. start + count - 1 of a split, made by `workers` processes."""
-    chunk = max(1, -(-count // max(1, workers)))
-    stop = start + count
-    ranges = [range(i, min(i + chunk, stop)) for i in range(start, stop, chunk)]
-    make = partial(_make_rows, seed, split)
-    if workers <= 1:
-        tables = [make(r) for r in ranges]
-    else:
-        with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
-            tables = list(pool.map(make, ranges))
+def make_assets(
+    seed: int, split: str, count: int, start: int = 0, without: Sequence[str] = ()
+) -> AssetTable:
+    """Assets start .. start + count - 1 of a split; see make_asset."""
+    tables = [make_asset(seed, split, start + i, without) for i in range(count)]
     names = [f.name for f in fields(AssetTable)]
     return AssetTable(*(np.concatenate([getattr(t, n) for t in tables]) for n in names))

@@ -1,19 +1,15 @@
 """The small model's text encoder: a word-level vocabulary and a two-layer transformer.
 
-It stands in for T5 and CLIP of FLUX.1 at the scale of the procedural world; it knows the words of
-that world's captions and nothing else, other words are <unknown>.
+It stands in for T5 and CLIP of FLUX.1 at the scale of its training set: it knows the words of that
+set's captions and nothing else, other words are <unknown>.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
-
-from .world.assets import KINDS
-from .world.scenes import BACKDROPS, FLOORS, MAP_TEMPLATE, TEMPLATES
 
 LENGTH = 24
 """Tokens of every prompt: start, words, padding. Padding counts, as in FLUX.1 (METHOD fact 8)."""
@@ -24,18 +20,6 @@ _WORD = re.compile(r"[a-z]+")
 def words(text: str) -> list[str]:
     """The lower-case words of a text; punctuation and numbers are dropped."""
     return _WORD.findall(text.lower())
-
-
-def world_vocabulary(texts: Iterable[str] = ()) -> list[str]:
-    """Special tokens, then every word of the world's captions and of further texts, sorted."""
-    names = [k for k, _ in KINDS] + [m for m, _ in (*FLOORS, *BACKDROPS)]
-    templates = [t.replace("{", " ").replace("}", " ") for t in (*TEMPLATES, MAP_TEMPLATE)]
-    found = {w for text in (*names, *templates, *texts) for w in words(text)} - {
-        "kind",
-        "floor",
-        "backdrop",
-    }
-    return ["<pad>", "<start>", "<unknown>", *sorted(found)]
 
 
 class Tokenizer:

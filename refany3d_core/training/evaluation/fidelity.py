@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..asset.model import Asset
-from ..asset.render import render
-from ..pointmap.camera import normalised_box, recover_camera
-from ..pointmap.consistency import SurfaceColors
-from ..pointmap.decode import decode
+from ...asset.model import Asset
+from ...asset.render import render
+from ...pointmap.camera import normalised_box, recover_camera
+from ...pointmap.consistency import SurfaceColors
+from ...pointmap.decode import decode
 from .best_pose import best_pose
 
 SHADES = (0.7, 1.1)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..asset.cameras import Camera
-from ..asset.model import Asset
-from ..asset.render import render
-from ..pointmap.camera import best_camera
-from ..pointmap.decode import DecodedMap
+from ...asset.cameras import Camera
+from ...asset.model import Asset
+from ...asset.render import render
+from ...pointmap.camera import best_camera
+from ...pointmap.decode import DecodedMap
 
 SIDE = 96
 """The search compares maps of about this many pixels a side."""

@@ -1,0 +1,167 @@
+"""Pictures of held-out assets by a trained model, made by the host's own samplers as the nodes make
+them, with their floors and ceilings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ...asset.load import load_bytes
+from ...asset.model import Asset
+from ...host.conditioning import with_references
+from ...host.latents import empty_joint_latent, split_joint_latent
+from ...host.patch import patch_model
+from ...host.routing import Adapters
+from ...host.sampling import PUBLISHED_SCHEDULE, sample_joint, sigmas
+from ...method.approximation import Approximation
+from ...method.components import Components
+from ...method.guidance import TARGET_GUIDANCE
+from ...reference import Reference
+from ..config import WorldConfig
+from ..models import Models
+from ..small.world.assets import make_assets
+from ..small.world.mesh import asset_glb
+from ..small.world.triplets import scenes_of, world_chunk
+from ..triplets import TripletPictures
+from .judge import Sample
+
+WORLD_FOV = 45.0
+"""Vertical field of view of the procedural world's cameras, degrees."""
+REFERENCES = ("right", "wrong", "none")
+BOUNDS = ("another picture", "one colour", "round trip", "exact")
+"""Floors: the map with another sample's picture, and the subject in its mean colour; ceilings: the
+true pictures through the autoencoder, and as they are."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How samples are made.
+
+    Attributes:
+        references: "right", "wrong" (those of the next asset) or "none" (black).
+        sampler: one of the host's.
+        steps: of the published schedule.
+        image_guidance: s; 1 leaves the negative pass out.
+        seed: of the noise.
+        isolated: references see only their own pair (METHOD fact 30).
+        components: which parts of the method are on.
+    """
+
+    references: str = "right"
+    sampler: str = "euler"
+    steps: int = 20
+    image_guidance: float = 2.0
+    seed: int = 0
+    isolated: bool = False
+    components: Components = Components()
+
+
+class HeldOut:
+    """Held-out assets of the procedural world, one scene each.
+
+    Args:
+        config: the world.
+        first: first asset.
+        count: how many.
+        kinds: words of the kinds to take; all by default.
+    """
+
+    def __init__(
+        self, config: WorldConfig, first: int, count: int, kinds: Sequence[str] = ()
+    ) -> None:
+        config = replace(config, scenes=1, mesh_share=0.0)
+        found, index = [], first
+        while len(found) < count:
+            row = make_assets(config.seed, "held_out", 1, index)
+            if not kinds or row.name(0) in kinds:
+                found.append((index, row))
+            index += 1
+        self.names = [f"{i}_{row.name(0)}" for i, row in found]
+        self._glbs = [asset_glb(row, 0) for _, row in found]
+        chunks = [
+            world_chunk(config, row, scenes_of(config, "held_out", i, 1), torch.device("cpu"))
+            for i, row in found
+        ]
+        self.captions = [chunk.captions[0][0] for chunk in chunks]
+        self.pictures: TripletPictures = TripletPictures(
+            torch.cat([chunk.views for chunk in chunks]),
+            torch.cat([chunk.targets for chunk in chunks]),
+            [chunk.captions[0] for chunk in chunks],
+            [chunk.kinds[0] for chunk in chunks],
+        )
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def samples(self, pictures: Tensor) -> Iterator[Sample]:
+        """Pictures [N, 2, 3, H, W] in 0..1, RGB then map, with their assets."""
+        for i, pair in enumerate(pictures):
+            image, point_map = pair.permute(0, 2, 3, 1).float().cpu().numpy()
+            asset: Asset = load_bytes(self._glbs[i], "glb")
+            yield Sample(self.names[i], asset, self.captions[i], image, point_map, WORLD_FOV)
+
+
+@torch.no_grad()
+def generate(models: Models, adapters: Adapters, held_out: HeldOut, settings: Settings) -> Tensor:
+    """Pictures of the held-out assets, [N, 2, 3, H, W] in 0..1, RGB then map.
+
+    Raises:
+        ValueError: a setting has no such value.
+    """
+    if settings.references not in REFERENCES:
+        raise ValueError(f"references is '{settings.references}', expected {', '.join(REFERENCES)}")
+    approximation = Approximation()
+    if settings.isolated:
+        approximation = Approximation(reference_reuse=settings.steps, isolated_references=True)
+    patched = patch_model(models.model, adapters, settings.components, approximation)
+    encode = models.encoders.pictures
+    source = held_out.pictures
+    black = encode(torch.zeros_like(source.views[:1, 0, 0]))
+    side = source.targets.shape[-1]
+    levels = sigmas(models.model, PUBLISHED_SCHEDULE, settings.steps, side, side)
+    out = []
+    for i in range(len(held_out)):
+        j = (i + 1) % len(held_out) if settings.references == "wrong" else i
+        views, maps = encode(source.views[j].flatten(0, 1)).chunk(2)
+        if settings.references == "none":
+            views, maps = black.expand_as(views), black.expand_as(maps)
+        ((context, pooled),) = models.encoders.texts([held_out.captions[i]])
+        options = {"pooled_output": pooled[None], "guidance": TARGET_GUIDANCE}
+        positive, negative = with_references(
+            [[context[None], options]], Reference(views, maps, black)
+        )
+        latent = sample_joint(
+            patched, positive, negative, empty_joint_latent(side, side, 1), levels,
+            settings.image_guidance, settings.sampler, settings.seed + i,
+        )  # fmt: skip
+        out.append(_decoded(models, [p["samples"] for p in split_joint_latent(latent)]))
+    return torch.stack(out)
+
+
+def _decoded(models: Models, latents: list[Tensor]) -> Tensor:
+    pictures = torch.cat([models.vae.decode(latent) for latent in latents])
+    return pictures.cpu().float().clamp(0, 1).movedim(-1, 1)
+
+
+@torch.no_grad()
+def bounds(models: Models, held_out: HeldOut, pictures: Tensor) -> dict[str, Tensor]:
+    """Floors and ceilings of the measures, as pictures like `generate`'s, by name in BOUNDS.
+
+    Args:
+        models: whose autoencoder makes the round trip.
+        held_out: the assets.
+        pictures: what the model made of them.
+    """
+    truth = held_out.pictures.targets[:, 0].float() / 255
+    another = torch.stack([pictures[:, 0].roll(1, 0), pictures[:, 1]], 1)
+    one = pictures.clone()
+    for i, (image, point_map) in enumerate(pictures):
+        inside = point_map.amin(0) < 1 - 1 / 16
+        if inside.any():
+            one[i, 0][:, inside] = image[:, inside].mean(1, keepdim=True)
+    latents = [models.encoders.pictures(pair) for pair in held_out.pictures.targets[:, 0]]
+    round_trip = torch.stack([_decoded(models, list(pair[:, None])) for pair in latents])
+    return dict(zip(BOUNDS, (another, one, round_trip, truth)))
