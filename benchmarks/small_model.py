@@ -32,11 +32,11 @@ from refany3d_core.pointmap.consistency import SurfaceColors, check_consistency
 from refany3d_core.pointmap.paste import paste_back
 from refany3d_core.pointmap.placement import place
 from refany3d_core.pointmap.posed_view import orbit_camera, render_pose
-from refany3d_core.training.fidelity import image_subject, iou, measure
-from refany3d_core.training.world.assets import make_assets
-from refany3d_core.training.world.mesh import asset_glb
-from refany3d_core.training.world.scenes import Camera as SceneCamera
-from refany3d_core.training.world.scenes import SceneTable, background, random_scenes
+from refany3d_core.training.evaluation.fidelity import image_subject, iou, measure
+from refany3d_core.training.small.world.assets import make_assets
+from refany3d_core.training.small.world.mesh import asset_glb
+from refany3d_core.training.small.world.scenes import Camera as SceneCamera
+from refany3d_core.training.small.world.scenes import SceneTable, background, random_scenes
 
 SIZE, VIEWS, FOV = 96, 4, 45.0
 TRAINED = Approximation(isolated_references=True)

@@ -23,6 +23,7 @@ from .render_views import RenderViews
 from .sampler import Sampler
 from .save_triplet import SaveTriplet
 from .surface import PaintMesh, TransferDetail
+from .train import Train
 
 
 class RefAny3DExtension(ComfyExtension):
@@ -52,6 +53,7 @@ class RefAny3DExtension(ComfyExtension):
             CameraFromPointMap,
             EstimatePose,
             SaveTriplet,
+            Train,
             CheckConsistency,
             PointCloud,
             TransferDetail,

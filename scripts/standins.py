@@ -57,19 +57,23 @@ def random_like(shapes: dict, seed: int, gain: float = 1.0) -> dict:
     return {name: tensor.contiguous() for name, tensor in found.items()}
 
 
-def flux_state_dict(hidden: int = HIDDEN, heads: int = HEADS) -> dict:
-    """Weights in the layout of FLUX.1-dev's own file, float32."""
+def flux(hidden: int = HIDDEN, heads: int = HEADS, double: int = DOUBLE, single: int = SINGLE):
+    """The host's Flux at these sizes, without weights."""
     import torch
     from comfy.ldm.flux.model import Flux
 
-    model = Flux(
+    return Flux(
         image_model="flux", in_channels=16, out_channels=16, vec_in_dim=POOLED_FEATURES,
         context_in_dim=TEXT_FEATURES, hidden_size=hidden, mlp_ratio=4.0, num_heads=heads,
-        depth=DOUBLE, depth_single_blocks=SINGLE, axes_dim=[16, 56, 56], theta=10000,
+        depth=double, depth_single_blocks=single, axes_dim=[16, 56, 56], theta=10000,
         patch_size=2, qkv_bias=True, txt_ids_dims=[], guidance_embed=True, device="meta",
         dtype=torch.float32, operations=torch.nn,
     )  # fmt: skip
-    return random_like(model.state_dict(), seed=1)
+
+
+def flux_state_dict(hidden: int = HIDDEN, heads: int = HEADS) -> dict:
+    """Weights in the layout of FLUX.1-dev's own file, float32."""
+    return random_like(flux(hidden, heads).state_dict(), seed=1)
 
 
 def clip_l_state_dict() -> dict:
@@ -101,30 +105,14 @@ def vae_state_dict(channels: int = 16) -> dict:
     return state | {"vae_scale": torch.tensor(0.3611), "vae_shift": torch.tensor(0.1159)}
 
 
-def lora_modules(hidden: int = HIDDEN, double: int = DOUBLE, single: int = SINGLE) -> dict:
-    """{module: (in, out)} of the layers that carry LoRA, by their published (diffusers) names."""
-    modules = {"x_embedder": (64, hidden)}
-    for block in range(double):
-        name = f"transformer_blocks.{block}"
-        modules[f"{name}.norm1.linear"] = (hidden, 6 * hidden)
-        for part in ("to_q", "to_k", "to_v", "to_out.0"):
-            modules[f"{name}.attn.{part}"] = (hidden, hidden)
-        modules[f"{name}.ff.net.2"] = (4 * hidden, hidden)
-    for block in range(single):
-        name = f"single_transformer_blocks.{block}"
-        modules[f"{name}.norm.linear"] = (hidden, 3 * hidden)
-        modules[f"{name}.proj_mlp"] = (hidden, 4 * hidden)
-        modules[f"{name}.proj_out"] = (5 * hidden, hidden)
-        for part in ("to_q", "to_k", "to_v"):
-            modules[f"{name}.attn.{part}"] = (hidden, hidden)
-    return modules
-
-
 def lora_state_dict(seed: int, hidden: int = HIDDEN, rank: int = RANK, **blocks: int) -> dict:
     import torch
 
+    from refany3d_core.host.trainable import published_sizes
+
     shapes = {}
-    for module, (features_in, features_out) in lora_modules(hidden, **blocks).items():
+    model = flux(hidden, hidden // (HIDDEN // HEADS), **blocks)
+    for module, (features_in, features_out) in published_sizes(model).items():
         shapes[f"transformer.{module}.lora_A.weight"] = torch.empty(rank, features_in)
         shapes[f"transformer.{module}.lora_B.weight"] = torch.empty(features_out, rank)
     state = random_like(shapes, seed=seed, gain=0.5)
@@ -172,6 +160,8 @@ def write_standins(models: Path) -> None:
 def main() -> None:
     comfyui, models = sys.argv[1:]
     sys.path.insert(0, comfyui)
+    # At the end: the project's package `nodes` has the name of a module of ComfyUI's.
+    sys.path.append(str(Path(__file__).resolve().parent.parent))
     import comfy.cli_args
 
     comfy.cli_args.args.cpu = True

@@ -9,6 +9,8 @@ from typing import Any, get_type_hints
 
 from ..method.components import Components
 
+OPTIMIZERS = ("prodigy", "adamw", "muon")
+
 
 @dataclass(frozen=True)
 class ModelsConfig:
@@ -18,6 +20,7 @@ class ModelsConfig:
         base: FLUX.1-dev, in models/diffusion_models.
         weight_dtype: of the base: "default" (as the file), "fp8_e4m3fn" or "bf16".
         text_encoders: CLIP-L and T5-XXL, in models/text_encoders.
+        text_type: of the text encoders, as DualCLIPLoader names it.
         vae: FLUX's, in models/vae.
         text_tokens: of T5; shorter prompts are padded to as many (METHOD fact 56).
     """
@@ -25,6 +28,7 @@ class ModelsConfig:
     base: str = "flux1-dev.safetensors"
     weight_dtype: str = "default"
     text_encoders: tuple[str, ...] = ("clip_l.safetensors", "t5xxl_fp16.safetensors")
+    text_type: str = "flux"
     vae: str = "ae.safetensors"
     text_tokens: int = 512
 
@@ -330,6 +334,10 @@ def _check_sizes(config: Config, path: str | Path) -> None:
             )
     stages = [config.autoencoder, config.base, *config.refany3d.values()]
     for stage in filter(None, stages):
+        if stage.optimizer not in OPTIMIZERS:
+            raise ValueError(
+                f"{path}: optimizer is '{stage.optimizer}', expected one of {', '.join(OPTIMIZERS)}"
+            )
         if stage.schedule not in ("constant", "cosine"):
             raise ValueError(f"{path}: schedule is '{stage.schedule}', expected constant or cosine")
 

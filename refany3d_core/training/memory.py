@@ -18,10 +18,13 @@ from .config import RefAny3DConfig
 
 log = logging.getLogger(__name__)
 
-SAVED_IN_BLOCK = 44.0
-"""Numbers per token and channel that one block keeps for its backward pass, attention included."""
+SAVED_IN_BLOCK = 29.0
+"""Numbers per token and channel that one block keeps for its backward pass (28.6 a double block,
+25.7 a single one), attention by a kernel that keeps no matrix of weights."""
 SAVED_BETWEEN = 1.0
 """The same for a checkpointed block: its input."""
+WORKING = 17.0
+"""Temporaries of a running block, per token and channel (host.memory)."""
 STATE_NUMBERS = {"prodigy": 4, "adamw": 2, "muon": 1}
 """Numbers that an optimiser keeps of each trained one."""
 EMBEDDER_INPUT = 256
@@ -85,9 +88,9 @@ def estimate(
     """
     a_block = config.batch * tokens * hidden * itemsize
     if config.gradient_checkpointing:
-        activations = a_block * (blocks * SAVED_BETWEEN + SAVED_IN_BLOCK)
+        activations = a_block * (blocks * SAVED_BETWEEN + SAVED_IN_BLOCK + WORKING)
     else:
-        activations = a_block * blocks * SAVED_IN_BLOCK
+        activations = a_block * (blocks * SAVED_IN_BLOCK + WORKING)
     kept = 2 + STATE_NUMBERS[config.optimizer] + bool(config.ema)
     return TrainingMemory(weights, 4 * kept * trained, int(activations))
 

@@ -112,6 +112,9 @@ def load_models(config: ModelsConfig) -> Models:
         raise ValueError(
             f"[models]: weight_dtype is '{config.weight_dtype}', expected {', '.join(dtypes)}"
         )
+    clip_type = getattr(comfy.sd.CLIPType, config.text_type.upper(), None)
+    if clip_type is None:
+        raise ValueError(f"[models]: text_type is '{config.text_type}', which ComfyUI has not")
     base = _find("diffusion_models", config.base, "base")
     encoders = [_find("text_encoders", name, "text_encoders") for name in config.text_encoders]
     vae_file = _find("vae", config.vae, "vae")
@@ -121,7 +124,7 @@ def load_models(config: ModelsConfig) -> Models:
     clip = comfy.sd.load_clip(
         ckpt_paths=encoders,
         embedding_directory=folder_paths.get_folder_paths("embeddings"),
-        clip_type=comfy.sd.CLIPType.FLUX,
+        clip_type=clip_type,
     )
     vae = comfy.sd.VAE(sd=comfy.utils.load_torch_file(vae_file))
     return Models(model, clip, vae, host_encoders(clip, vae, config.text_tokens))

@@ -28,7 +28,7 @@ def make_optimizers(config: StageConfig, named: Mapping[str, Tensor]) -> list[Op
             leaves the rest, LoRAs included, to AdamW at the same rate.
 
     Raises:
-        ValueError: the optimizer is unknown, or its package is missing.
+        ValueError: the optimizer's package is missing.
     """
     rate, decay = config.learning_rate, config.weight_decay
     if config.optimizer == "prodigy":
@@ -49,10 +49,6 @@ def make_optimizers(config: StageConfig, named: Mapping[str, Tensor]) -> list[Op
                     safeguard_warmup=True,
                 )
             ]
-    if config.optimizer not in ("adamw", "muon"):
-        raise ValueError(
-            f"optimizer is '{config.optimizer}', expected 'prodigy', 'adamw' or 'muon'"
-        )
     matrices, rest = [], []
     for name, tensor in named.items():
         block = name.startswith("base.") and "_blocks." in name and tensor.ndim == 2

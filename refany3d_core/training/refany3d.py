@@ -128,11 +128,6 @@ class AdapterTraining:
         if base.is_file():
             self.transformer.load_state_dict(dequantise_rows(load_tensors(base)))
 
-    @property
-    def finished(self) -> bool:
-        """Whether the published files are there."""
-        return all((self.folder / f"{file}.safetensors").is_file() for file in FILES)
-
     def step(self, number: int) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Forward and backward pass of batch `number`."""
         batch = self.batches(number)

@@ -6,14 +6,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from torch import Tensor
+
+from ..host.trainable import FILES
 from .checkpoint import save_json
-from .config import Config, flat
+from .config import Config, RefAny3DConfig, flat
 from .loop import make_accelerator
 from .models import Models, load_models
 from .refany3d import AdapterTraining, EncodedSet, encode_set
 from .small.stages import SmallRun
 from .sources import source_of
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +75,6 @@ def train(
     cache = cache or folder / CACHE
     small = SmallRun(config, folder, accelerator) if config.models is None else None
     models: Models | None = None
-    data: tuple[EncodedSet, EncodedSet | None] | None = None
     for stage in stages or known:
         if stage == "autoencoder" and small:
             small.train_autoencoder()
@@ -78,18 +84,43 @@ def train(
             variant = config.refany3d[stage]
             if small or models is None:
                 models = small.models(variant.start) if small else load_models(config.models)
-            if data is None:
-                data = _encoded(config, models, cache, accelerator)
-            training = AdapterTraining(
-                models, data[0], variant, folder / stage, accelerator, data[1], config.cpu_bfloat16
-            )
-            if training.finished:
-                log.info("%s is finished already", stage)
-                continue
-            log.info("%s: %s", stage, training.run(watch))
+            train_variant(models, config, variant, folder / stage, cache, accelerator, watch)
 
 
-def _encoded(config, models, cache, accelerator) -> tuple[EncodedSet, EncodedSet | None]:
+def train_variant(
+    models: Models,
+    config: Config,
+    variant: RefAny3DConfig,
+    folder: Path,
+    cache: Path,
+    accelerator: Accelerator,
+    watch: Callable[[int, int, float], None] | None = None,
+    show: Callable[[Tensor], None] | None = None,
+) -> None:
+    """Encode the configuration's set where that is not done, and train one variant's adapters.
+
+    Args:
+        models: the frozen models.
+        config: names the training set.
+        variant: the recipe.
+        folder: where checkpoints and the published files go; a finished variant is left as it is.
+        cache: where encodings go.
+        accelerator: the processes that train together.
+        watch, show: see AdapterTraining.run.
+    """
+    if all((folder / f"{file}.safetensors").is_file() for file in FILES):
+        log.info("%s is finished already", folder.name)
+        return
+    data, held_out = _encoded(config, models, cache, accelerator)
+    training = AdapterTraining(
+        models, data, variant, folder, accelerator, held_out, config.cpu_bfloat16
+    )
+    log.info("%s: %s", folder.name, training.run(watch, show))
+
+
+def _encoded(
+    config: Config, models: Models, cache: Path, accelerator: Accelerator
+) -> tuple[EncodedSet, EncodedSet | None]:
     """The training set and the held-out one, where the set has held-out assets."""
     data = encode_set(source_of(config, "train"), models, cache, accelerator)
     log.info("%d assets encoded", len(data.triplets.assets))

@@ -11,12 +11,12 @@ import torch
 import trimesh
 
 from refany3d_core.asset.load import load_bytes
+from refany3d_core.host.small_text import TextEncoder, Tokenizer
 from refany3d_core.pointmap.consistency import SurfaceColors
 from refany3d_core.training.checkpoint import load_metadata, load_tensors
-from refany3d_core.training.fidelity import measure
-from refany3d_core.training.text import TextEncoder, Tokenizer
-from refany3d_core.training.world.assets import make_assets
-from refany3d_core.training.world.mesh import asset_glb
+from refany3d_core.training.evaluation.fidelity import measure
+from refany3d_core.training.small.world.assets import make_assets
+from refany3d_core.training.small.world.mesh import asset_glb
 
 FOLDER = Path(__file__).resolve().parents[2] / "demo_model"
 SIZE, VIEWS, STEPS, COUNT = 96, 4, 12, 6

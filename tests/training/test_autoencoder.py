@@ -3,15 +3,16 @@
 import pytest
 import torch
 
-from refany3d_core.training.autoencoder import Autoencoder
 from refany3d_core.training.config import WorldConfig
-from refany3d_core.training.latents import picture_pool
+from refany3d_core.training.small.autoencoder import Autoencoder
+from refany3d_core.training.small.world.triplets import world_source
 
 
 @pytest.fixture(scope="module")
 def fitted() -> tuple[Autoencoder, torch.Tensor]:
     torch.manual_seed(0)
-    pool = picture_pool(WorldConfig(resolution=48, chunk=16), 16, torch.device("cpu"))
+    chunk = world_source(WorldConfig(resolution=48, chunk=16, assets=16), "train").make(0)
+    pool = torch.cat([chunk.views.flatten(0, 2), chunk.targets.flatten(0, 2)])
     model = Autoencoder()
     model.fit(pool)
     return model, pool[:8].float() / 255

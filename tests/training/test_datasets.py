@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,17 +10,17 @@ import pytest
 import torch
 from PIL import Image
 
-from refany3d_core.training.checkpoint import load_tensors
-from refany3d_core.training.config import WorldConfig
-from refany3d_core.training.dataset import world_source
-from refany3d_core.training.published import published_source, read_records
+from refany3d_core.training.checkpoint import claimed, load_tensors
+from refany3d_core.training.config import DatasetConfig, WorldConfig
+from refany3d_core.training.published import is_held_out, published_source, read_records
 from refany3d_core.training.shards import build, shard_source
-from refany3d_core.training.world.assets import make_assets
-from refany3d_core.training.world.mesh import asset_glb
+from refany3d_core.training.small.world.assets import make_assets
+from refany3d_core.training.small.world.mesh import asset_glb
+from refany3d_core.training.small.world.triplets import mesh_files, world_source
 
-ROOT = Path(__file__).resolve().parents[2]
-WORLD = WorldConfig(resolution=32, views=2, assets=6, scenes=2, chunk=4, workers=1)
+WORLD = WorldConfig(resolution=32, views=2, assets=6, scenes=2, chunk=4)
 VIEWS, FRAMES, SIZE = 3, 9, 48
+DATASET = DatasetConfig(resolution=SIZE, views=VIEWS, chunk=5)
 
 
 def test_shards_are_the_world_and_a_cut_off_build_goes_on(tmp_path):
@@ -35,8 +34,9 @@ def test_shards_are_the_world_and_a_cut_off_build_goes_on(tmp_path):
     assert sorted(again) == sorted(wanted)
     assert all(torch.equal(again[key], wanted[key]) for key in wanted)
 
-    exact = world_source(WORLD, make_assets(0, "train", 6), "train", torch.device("cpu"))
-    for chunk, wanted in zip(shard_source(tmp_path, "train"), exact, strict=True):
+    exact, stored = world_source(WORLD, "train"), shard_source(tmp_path, "train", 2, 32)
+    assert stored.chunks == exact.chunks == 2
+    for chunk, wanted in ((stored.make(i), exact.make(i)) for i in range(2)):
         assert torch.equal(chunk.views, wanted.views)
         assert torch.equal(chunk.targets, wanted.targets)
         assert chunk.captions == wanted.captions and chunk.kinds == wanted.kinds
@@ -48,15 +48,52 @@ def test_a_folder_of_meshes_gives_the_same_pictures_as_the_solids(tmp_path):
     meshes = tmp_path / "meshes"
     meshes.mkdir()
     for i in range(4):
-        (meshes / f"{i}_{assets.name(i)}.glb").write_bytes(asset_glb(assets, i))
+        stems = (f"{i}{j}_{assets.name(i)}" for j in range(9))
+        stem = next(stem for stem in stems if not is_held_out(stem))
+        (meshes / f"{stem}.glb").write_bytes(asset_glb(assets, i))
     build(WORLD, tmp_path, "train", meshes)
-    (chunk,) = shard_source(tmp_path, "train")
-    exact = next(iter(world_source(WORLD, assets, "train", torch.device("cpu"))))
+    source = shard_source(tmp_path, "train", 2, 32)
+    assert source.chunks == 1
+    chunk, exact = source.make(0), world_source(WORLD, "train").make(0)
     assert chunk.kinds == exact.kinds and chunk.captions == exact.captions
     for ours, theirs in ((chunk.views, exact.views), (chunk.targets, exact.targets)):
         assert (ours.float() - theirs.float()).abs().mean() < 2  # of 255
+    assert mesh_files(meshes, "train") == sorted(meshes.iterdir())
     with pytest.raises(ValueError, match="has 4 mesh files, none of them for the split 'held_out'"):
         build(WORLD, tmp_path, "held_out", meshes)
+
+
+def test_stale_shards_and_shards_that_do_not_fit_are_refused(tmp_path):
+    build(WORLD, tmp_path, "train")
+    with pytest.raises(ValueError, match="2 shards .* were made with other settings"):
+        build(WorldConfig(resolution=32, views=2, assets=6, scenes=3, chunk=4), tmp_path, "train")
+    with pytest.raises(ValueError, match="has 2 views of 32 px, the configuration asks for 4 of"):
+        shard_source(tmp_path, "train", 4, 32)
+
+
+def test_two_builders_divide_the_work(tmp_path):
+    with claimed(tmp_path / "train_00000.safetensors") as mine:
+        assert mine  # another builder is at the first shard
+        build(WORLD, tmp_path, "train")
+        assert [p.name for p in tmp_path.glob("*.safetensors")] == ["train_00001.safetensors"]
+    build(WORLD, tmp_path, "train")
+    assert len(list(tmp_path.glob("*.safetensors"))) == 2 and not list(tmp_path.glob("*.lock"))
+
+
+def test_a_broken_mesh_is_named_and_left_out_when_asked(tmp_path):
+    meshes = tmp_path / "meshes"
+    meshes.mkdir()
+    (meshes / "cow.glb").write_bytes(asset_glb(make_assets(0, "train", 1), 0))
+    (meshes / "wreck.glb").write_bytes(b"glTF nothing")
+    with pytest.raises(ValueError, match="mesh wreck.glb: .*take it out of the folder"):
+        build(WORLD, tmp_path / "shards", "train", meshes)
+    build(WORLD, tmp_path / "shards", "train", meshes, skip_faulty=True)
+    assert shard_source(tmp_path / "shards", "train", 2, 32).make(0).kinds == ["cow"]
+
+
+def test_files_are_readable_by_others(tmp_path):
+    (path,) = build(WorldConfig(resolution=32, views=1, assets=1, scenes=1), tmp_path, "train")
+    assert sys.platform == "win32" or path.stat().st_mode & 0o044 == 0o044
 
 
 @pytest.fixture
@@ -64,8 +101,7 @@ def published(tmp_path) -> Path:
     """Twelve records in the published layout, of the world's own pictures."""
     cv2 = pytest.importorskip("cv2")
     world = WorldConfig(resolution=SIZE, views=FRAMES, assets=12, scenes=1)
-    assets = make_assets(0, "train", 12)
-    chunk = next(iter(world_source(world, assets, "train", torch.device("cpu"))))
+    chunk = world_source(world, "train").make(0)
     entries = []
     for i in range(12):
         names = {
@@ -94,19 +130,36 @@ def published(tmp_path) -> Path:
 
 
 def test_the_published_layout_is_read_as_published(published):
-    records = read_records(published, VIEWS)
     targets = torch.load(published / "targets.pt", weights_only=True)
     views = torch.load(published / "views.pt", weights_only=True)
     found = []
     for split in ("train", "held_out"):
-        for chunk in published_source(records, split, VIEWS, SIZE):
-            i = int(chunk.kinds[0].split()[-1])
-            found.append(i)
-            assert torch.equal(chunk.targets[0, 0], targets[i, 0])
-            wanted = views[i][:, ::3].float()  # frames i * (9 // 3)
-            assert chunk.views[0].shape == wanted.shape
-            assert (chunk.views[0].float() - wanted).abs().mean() < 12  # mp4 is lossy
+        source = published_source(published, DATASET, split)
+        for chunk in (source.make(k) for k in range(source.chunks)):
+            for row, kind in enumerate(chunk.kinds):
+                assert is_held_out(kind) == (split == "held_out")
+                i = int(kind.split()[-1])
+                found.append(i)
+                assert torch.equal(chunk.targets[row, 0], targets[i, 0])
+                wanted = views[i][:, ::3].float()  # frames i * (9 // 3)
+                assert chunk.views[row].shape == wanted.shape
+                assert (chunk.views[row].float() - wanted).abs().mean() < 12  # mp4 is lossy
     assert sorted(found) == list(range(12))
+
+
+def test_buckets_keep_the_shape_of_the_pictures(published):
+    for name in ("0.png", "0_map.png"):
+        image = Image.open(published / name)
+        image.resize((2 * SIZE, SIZE)).save(published / name)
+    config = DatasetConfig(resolution=128, views=VIEWS, chunk=5, buckets=True)
+    source = published_source(published, config, "train")
+    sizes = {tuple(source.make(k).targets.shape[-2:]): source.make(k).kinds
+             for k in range(source.chunks)}  # fmt: skip
+    assert (64, 192) in sizes or (128, 192) in sizes or (64, 128) in sizes
+    assert (128, 128) in sizes
+    with_square = DatasetConfig(resolution=64, views=VIEWS)
+    square = published_source(published, with_square, "train")
+    assert {tuple(square.make(k).targets.shape[-2:]) for k in range(square.chunks)} == {(64, 64)}
 
 
 FAULTS = {
@@ -146,63 +199,3 @@ def test_faulty_records_are_named_and_skipped_only_when_asked(published, fault):
     with pytest.raises(ValueError, match=f"1 of 12 records are faulty: {message}"):
         read_records(published, VIEWS)
     assert len(read_records(published, VIEWS, skip_faulty=True)) == 11
-
-
-CONFIG = """
-[world]
-resolution = 32
-views = 2
-assets = 6
-scenes = 2
-chunk = 4
-workers = 1
-
-[dataset]
-path = "{path}"
-
-[autoencoder]
-steps = 2
-batch = 4
-pool = 4
-
-[base]
-steps = 2
-batch = 4
-single_blocks = 1
-double_blocks = 1
-text_width = 32
-context_every = 0
-
-[refany3d.full]
-steps = 2
-batch = 4
-rank = 2
-shared_targets = 2
-train_base = true
-"""
-
-
-def run(*arguments: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "refany3d_core.training", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-
-
-def test_commands_build_train_and_evaluate(tmp_path):
-    config, shards, output = tmp_path / "c.toml", tmp_path / "shards", tmp_path / "run"
-    config.write_text(CONFIG.format(path=shards.as_posix()))
-    refused = run("train", config, "--output", output)
-    assert refused.returncode == 2
-    assert "'shards' has no shard train_*.safetensors" in refused.stderr
-    for split in ("train", "held_out"):
-        built = run("build", config, "--output", shards, "--split", split)
-        assert "2 shards" in built.stdout, built.stderr
-    trained = run("train", config, "--output", output)
-    assert trained.returncode == 0, trained.stderr
-    names = {p.name for p in (output / "full").iterdir()}
-    assert {"default.safetensors", "coord.safetensors", "domain_embedder.safetensors"} <= names
-    judged = run("evaluate", config, "--output", output, "--count", 2, "--steps", 2,
-                 "--references", "right,none", "--matches")  # fmt: skip
-    assert judged.returncode == 0, judged.stderr
-    assert "| full, right references | full, none references |" in judged.stdout
-    rows = (output / "evaluation" / "full_count-2_steps-2.csv").read_text().splitlines()
-    assert len(rows) == 3 and "matches" in rows[0]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from refany3d_core.training.learned_measures import (
+from refany3d_core.training.evaluation.learned_measures import (
     clip_image_similarity,
     dino_similarity,
     feature_matches,

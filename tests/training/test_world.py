@@ -8,11 +8,11 @@ from refany3d_core.asset import Camera, look_at, render
 from refany3d_core.asset.load import load_bytes
 from refany3d_core.asset.views import render_reference_views
 from refany3d_core.pointmap.consistency import SurfaceColors
-from refany3d_core.training.fidelity import image_subject, iou, measure
-from refany3d_core.training.world.assets import make_assets
-from refany3d_core.training.world.mesh import asset_glb
-from refany3d_core.training.world.render import render_targets, render_views
-from refany3d_core.training.world.scenes import random_scenes
+from refany3d_core.training.evaluation.fidelity import image_subject, iou, measure
+from refany3d_core.training.small.world.assets import make_assets
+from refany3d_core.training.small.world.mesh import asset_glb
+from refany3d_core.training.small.world.render import render_targets, render_views
+from refany3d_core.training.small.world.scenes import random_scenes
 
 COUNT, SIZE = 12, 96
 

@@ -1,0 +1,238 @@
+"""Whole runs of the command, as a user starts them: the small model from nothing, and a FLUX.1-dev
+of small widths from a folder of triplets; killed, resumed, by several processes."""
+
+import csv
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from refany3d_core.training.checkpoint import load_metadata, load_tensors
+from refany3d_core.training.config import WorldConfig
+from refany3d_core.training.small.world.triplets import world_source
+
+FILES = ("default", "coord", "domain_embedder")
+SMALL = """
+[world]
+resolution = 64
+views = 2
+assets = 8
+scenes = 2
+chunk = 4
+
+[autoencoder]
+steps = 2
+batch = 4
+pool = 4
+
+[base]
+steps = 2
+batch = 4
+hidden = 128
+single_blocks = 1
+double_blocks = 1
+text_width = 32
+
+[refany3d.full]
+steps = 2
+batch = 4
+rank = 2
+shared_targets = 2
+train_base = true
+gradient_checkpointing = false
+optimizer = "muon"
+learning_rate = 1e-3
+sample_steps = 2
+
+[refany3d.published]
+like = "full"
+start = "full"
+train_base = false
+shared_targets = 0
+"""
+FLUX = """
+[models]
+base = "standin_flux.safetensors"
+text_encoders = ["standin_clip_l.safetensors", "standin_clip_l.safetensors"]
+text_type = "sd3"
+vae = "standin_vae.safetensors"
+
+[dataset]
+path = "{path}"
+resolution = 64
+views = 2
+
+[refany3d.full]
+steps = {steps}
+batch = {batch}
+rank = 4
+optimizer = "{optimizer}"
+learning_rate = {rate}
+checkpoint_steps = 3
+log_every = 5
+samples = 1
+sample_steps = 2
+"""
+
+
+def write_dataset(folder: Path, records: int = 6, side: int = 64) -> None:
+    """A dataset in the published layout, of the procedural world's own pictures."""
+    av = pytest.importorskip("av")
+    world = WorldConfig(resolution=side, views=4, assets=records, scenes=1)
+    chunk = world_source(world, "train").make(0)
+    entries = []
+    for i in range(records):
+        names = {"json": f"{i}.json", "image": f"{i}.png", "video": f"{i}_rgb.mkv",
+                 "coord": f"{i}_map.mkv", "pose_coord": f"{i}_map.png"}  # fmt: skip
+        text = {"text": chunk.captions[i][0], "item": f"thing {i}"}
+        (folder / names["json"]).write_text(json.dumps(text))
+        rgb, point_map = (x.permute(1, 2, 0).numpy() for x in chunk.targets[i, 0])
+        Image.fromarray(rgb).save(folder / names["image"])
+        alpha = ((point_map < 255).any(-1) * 255).astype(np.uint8)
+        Image.fromarray(np.dstack([point_map, alpha])).save(folder / names["pose_coord"])
+        for key, frames in (("video", chunk.views[i, 0]), ("coord", chunk.views[i, 1])):
+            with av.open(str(folder / names[key]), "w") as video:
+                stream = video.add_stream("ffv1", rate=8)
+                stream.width = stream.height = side
+                stream.pix_fmt = "bgr0"
+                for frame in frames:
+                    pixels = np.ascontiguousarray(frame.permute(1, 2, 0).numpy())
+                    video.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, "rgb24")))
+                video.mux(stream.encode())
+        entries.append(names)
+    (folder / "meta_data.json").write_text(json.dumps(entries))
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("dataset")
+    write_dataset(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory, standin_models) -> Path:
+    """A base directory of ComfyUI with the stand-in models."""
+    folder = tmp_path_factory.mktemp("base")
+    (folder / "models").symlink_to(standin_models, target_is_directory=True)
+    return folder
+
+
+def flux(folder: Path, dataset: Path, optimizer: str = "adamw", steps: int = 20, batch: int = 1):
+    config = folder / "flux.toml"
+    rate = 1.0 if optimizer == "prodigy" else 1e-3
+    config.write_text(FLUX.format(
+        path=dataset.as_posix(), optimizer=optimizer, rate=rate, steps=steps, batch=batch
+    ))  # fmt: skip
+    return config
+
+
+def published(folder: Path) -> dict[str, torch.Tensor]:
+    return {
+        f"{file}.{key}": value
+        for file in FILES
+        for key, value in load_tensors(folder / f"{file}.safetensors").items()
+    }
+
+
+def test_the_small_model_trains_from_nothing_and_is_judged(tools, tmp_path):
+    config, output = tmp_path / "c.toml", tmp_path / "run"
+    config.write_text(SMALL)
+    trained = tools.run("train", config, "--output", output)
+    assert trained.returncode == 0, trained.stderr
+    for variant in ("full", "published"):
+        assert all((output / variant / f"{file}.safetensors").is_file() for file in FILES)
+    assert (output / "full" / "samples" / "adapters_end.png").is_file()
+    again = tools.run("train", config, "--output", output)
+    assert again.returncode == 0 and "full is finished already" in again.stdout
+    judged = tools.run("evaluate", config, "--model", output / "full", "--output",
+                       tmp_path / "judged", "--count", 2, "--steps", 2, "--references",
+                       "right,none", "--samplers", "lcm", "--bounds", "--matches")  # fmt: skip
+    assert judged.returncode == 0, judged.stderr
+    header = "| measure | lcm, right references | lcm, none references | another picture |"
+    assert header in judged.stdout
+    with open(tmp_path / "judged" / "lcm_right_references.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 and "matches" in rows[0]
+    bundled = tools.run("bundle", "--output", output, "--to", tmp_path / "bundle")
+    assert bundled.returncode == 0 and len(list((tmp_path / "bundle").iterdir())) == 6
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "prodigy"])
+def test_flux_trains_and_a_killed_run_ends_with_the_same_weights(
+    tools, dataset, base, tmp_path, optimizer
+):
+    config = flux(tmp_path, dataset, optimizer)
+    where = ("--base-directory", base, "--cache", tmp_path / "cache")
+    whole = tools.run("train", config, "--output", tmp_path / "whole", *where)
+    assert whole.returncode == 0, whole.stderr
+    assert "training takes about" in whole.stdout
+    process = subprocess.Popen(
+        tools.command("train", config, "--output", tmp_path / "parts", *where),
+        env=tools.environment(), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True,
+    )  # fmt: skip
+    checkpoint = tmp_path / "parts" / "full" / "adapters.resume.safetensors"
+    limit = time.monotonic() + 300
+    while not checkpoint.exists() and process.poll() is None and time.monotonic() < limit:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert int(load_metadata(checkpoint)["step"]) < 20
+    rest = tools.run("train", config, "--output", tmp_path / "parts", *where)
+    assert rest.returncode == 0 and "going on from step" in rest.stdout, rest.stderr
+    ours, wanted = published(tmp_path / "parts" / "full"), published(tmp_path / "whole" / "full")
+    assert sorted(ours) == sorted(wanted)
+    assert all(torch.equal(ours[key], wanted[key]) for key in wanted)
+    assert any(v.any() for k, v in wanted.items() if "lora_B" in k)
+    with open(tmp_path / "parts" / "full" / "adapters.csv") as file:
+        steps = [int(row["step"]) for row in csv.DictReader(file)]
+    assert steps == sorted(set(steps)) and steps[-1] == 20
+
+
+def test_two_processes_take_the_steps_of_one_with_the_double_batch(tools, dataset, base, tmp_path):
+    where = ("--base-directory", base, "--cache", tmp_path / "cache")
+    one = tools.run("train", flux(tmp_path, dataset, steps=3, batch=2), "--output",
+                    tmp_path / "one", *where)  # fmt: skip
+    assert one.returncode == 0, one.stderr
+    config = flux(tmp_path, dataset, steps=3, batch=1)
+    two = tools.run("train", config, "--output", tmp_path / "two", "--processes", 2, *where,
+                    processes=2)  # fmt: skip
+    assert two.returncode == 0, two.stderr
+    state = [load_tensors(tmp_path / name / "full" / "adapters.resume.safetensors")
+             for name in ("one", "two")]  # fmt: skip
+    moments = [key for key in state[0] if "exp_avg." in key]
+    assert moments
+    for key in moments:  # the average of the gradients
+        off, size = (state[0][key] - state[1][key]).norm(), state[0][key].norm()
+        assert off <= 1e-4 * size + 1e-9, key
+    alone = tools.run("train", config, "--output", tmp_path / "x", "--processes", 2, *where)
+    assert alone.returncode == 2 and "2 processes are wanted and 1 run" in alone.stderr
+
+
+def test_what_is_missing_is_a_sentence(tools, dataset, base, tmp_path):
+    for change, text in (
+        (("models.base=nothing.safetensors",), "there is no 'nothing.safetensors' (base)"),
+        (("models.base=x.gguf",), "ComfyUI reads no GGUF by itself"),
+        (("dataset.views=9",), "frames are too few for 9 views"),
+        (("refany3d.full.optimizer=sgd",), "optimizer is 'sgd'"),
+        (("dataset.resolution=50",), "resolution is 50, expected a multiple of 16"),
+    ):
+        done = tools.run(
+            "train", flux(tmp_path, dataset), "--output", tmp_path / "bad", "--base-directory",
+            base, *(part for setting in change for part in ("--set", setting)),
+        )  # fmt: skip
+        assert done.returncode == 2 and text in done.stderr, (change, done.stderr)
+    missing = tools.run("train", tmp_path / "no.toml", "--output", tmp_path / "bad")
+    assert missing.returncode == 2 and "there is no configuration" in missing.stderr
+
+
+def test_help_lists_all_commands(tools):
+    text = tools.run("--help").stdout
+    assert all(name in text for name in ("train", "verify", "build", "bundle", "evaluate"))
