@@ -41,23 +41,25 @@ def small_orbit(monkeypatch):
 
 
 def test_the_trainer_reads_it_back_exactly(tmp_path, triplet, asset):
-    pytest.importorskip("cv2")
-    from refany3d_core.training.published import published_source, read_records
+    from refany3d_core.training.config import DatasetConfig
+    from refany3d_core.training.published import is_held_out, published_source, read_records
 
     folder = write_record(tmp_path, **triplet)
     assert write_index(tmp_path) == 1
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted([INDEX, folder.name])
     (found,) = read_records(tmp_path, 8)
     assert (found.item, found.caption) == ("Spot, the cow", "A cow on a shelf")
-    chunks = [*published_source([found], "train", 8, 64)]
-    chunks += published_source([found], "held_out", 8, 64)
+    split = "held_out" if is_held_out(found.item) else "train"
+    chunks = [
+        published_source(tmp_path, DatasetConfig(resolution=size, views=8), split).make(0)
+        for size in (64, SIZE)
+    ]
     views = render_reference_views(asset, 8, 64)
     for ours, wanted in zip(chunks[0].views[0], (views.colors, views.point_maps), strict=True):
         exact = np.round(wanted * 255).astype(np.uint8).transpose(0, 3, 1, 2)
         np.testing.assert_array_equal(ours.numpy(), exact)
-    (chunk,) = published_source([found], "train", 8, SIZE) or ()
     wanted = np.round(render(asset, triplet["camera"]).point_map * 255).transpose(2, 0, 1)
-    np.testing.assert_array_equal(chunk.targets[0, 0, 1].numpy(), wanted)
+    np.testing.assert_array_equal(chunks[1].targets[0, 0, 1].numpy(), wanted)
 
 
 def test_the_same_triplet_is_there_once_and_others_entries_stay(tmp_path, triplet):

@@ -30,7 +30,8 @@ def results(plan, work: Path) -> dict[str, tuple[str, str, str]]:
 
 def test_from_pictures_to_what_the_trainer_reads(pictures, tmp_path, collect, artifacts):
     """The whole chain with searched poses: right ones kept, exported, and read back exactly."""
-    from refany3d_core.training.published import published_source, read_records
+    from refany3d_core.training.config import DatasetConfig
+    from refany3d_core.training.published import is_held_out, published_source, read_records
 
     config = scenes.write_config(tmp_path / "c.toml", pictures, pose="search")
     plan, work, counts = collect(config)
@@ -57,9 +58,10 @@ def test_from_pictures_to_what_the_trainer_reads(pictures, tmp_path, collect, ar
     found = read_records(dataset, views=8)
     assert {record.item for record in found} == set(scenes.MESHES)
     one = found[0]
-    chunk = next(
-        chunk for split in ("train", "held_out") for chunk in published_source([one], split, 8, 256)
-    )
+    split = "held_out" if is_held_out(one.item) else "train"
+    source = published_source(dataset, DatasetConfig(resolution=256, views=8, chunk=1), split)
+    place = [r.name for r in found if is_held_out(r.item) == is_held_out(one.item)].index(one.name)
+    chunk = source.make(place)
     key = one.image.parent.name.rsplit("-", 1)[0]
     assert one.caption == row_of[key.split("-")[0]]["caption"]
     record = Record(work, key)
