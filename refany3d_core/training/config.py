@@ -237,12 +237,19 @@ class Config:
     @property
     def views(self) -> int:
         """Reference views of an asset."""
-        return (self.dataset or self.world).views
+        return self._set.views
 
     @property
     def resolution(self) -> int:
         """Pixels of a reference's side."""
-        return (self.dataset or self.world).resolution
+        return self._set.resolution
+
+    @property
+    def _set(self) -> DatasetConfig | WorldConfig:
+        found = self.dataset or self.world
+        if found is None:
+            raise ValueError("the configuration names no training set")
+        return found
 
 
 def _build(cls: type, values: Mapping[str, Any], where: str) -> Any:
@@ -273,7 +280,7 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         ValueError: it is not TOML, or Python is older than 3.11.
     """
     try:
-        import tomllib
+        import tomllib  # type: ignore[import-not-found]
     except ImportError as e:
         raise ValueError("training needs Python 3.11 or newer (for tomllib)") from e
     try:

@@ -55,7 +55,7 @@ def prepare_host(base_directory: str = "", extra_model_paths: str = "") -> Path:
     if base_directory:
         args.base_directory = base_directory
     import folder_paths  # noqa: F401  reads base_directory when it is imported
-    from utils.extra_config import load_extra_path_config
+    from utils.extra_config import load_extra_path_config  # type: ignore[import-not-found]
 
     for file in (comfyui / "extra_model_paths.yaml", Path(extra_model_paths or " ")):
         if file.is_file():

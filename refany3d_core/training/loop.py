@@ -310,7 +310,8 @@ class _Log:
     the log."""
 
     def __init__(self, loop: Loop) -> None:
-        self.loop, self.board = loop, None
+        self.loop = loop
+        self.board: Any = None
         self.path = loop.folder / f"{loop.name}.csv"
         if not loop.writes:
             return
@@ -320,7 +321,7 @@ class _Log:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             return
-        self.board: Any = SummaryWriter(str(loop.folder / "tensorboard"), purge_step=loop.done)
+        self.board = SummaryWriter(str(loop.folder / "tensorboard"), purge_step=loop.done)
 
     def _cut(self, done: int) -> list[str]:
         """Columns of the file that is there, whose lines after the resumed step are dropped."""

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import comfy.model_management
 import torch
-from torch import Tensor, nn
+from comfy.ldm.flux.model import Flux
+from torch import Tensor
 
 from ..host.trainable import published_sizes
 from .config import RefAny3DConfig
@@ -96,7 +97,7 @@ def estimate(
 
 
 def check_memory(
-    transformer: nn.Module,
+    transformer: Flux,
     config: RefAny3DConfig,
     size: tuple[int, int],
     views: Tensor,

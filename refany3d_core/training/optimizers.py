@@ -49,7 +49,8 @@ def make_optimizers(config: StageConfig, named: Mapping[str, Tensor]) -> list[Op
                     safeguard_warmup=True,
                 )
             ]
-    matrices, rest = [], []
+    matrices: list[Tensor] = []
+    rest: list[Tensor] = []
     for name, tensor in named.items():
         block = name.startswith("base.") and "_blocks." in name and tensor.ndim == 2
         (matrices if block and config.optimizer == "muon" else rest).append(tensor)

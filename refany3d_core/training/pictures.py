@@ -13,6 +13,6 @@ def save_grid(path: Path, rows: Tensor) -> None:
     from PIL import Image
 
     image = rows.permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)
-    image = (image.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+    pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(image).save(path)
+    Image.fromarray(pixels).save(path)

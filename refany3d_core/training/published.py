@@ -233,7 +233,7 @@ def _orbit(record: Record, key: str, views: int, size: tuple[int, int]) -> np.nd
     """uint8 [n, 3, H, W], frames i * (length // n)."""
     path = getattr(record, key)
     step = _frame_count(record.name, key, path) // views
-    out = []
+    out: list[np.ndarray] = []
     with _video(record.name, key, path) as video:
         for i, frame in enumerate(video.decode(video=0)):
             if i % step == 0 and len(out) < views:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..host.conditioning import with_references
+from ..host.conditioning import Conditioning, with_references
 from ..host.latents import empty_joint_latent, split_joint_latent
 from ..host.patch import patch_model
 from ..host.routing import own
@@ -215,7 +215,8 @@ class AdapterTraining:
         model = self.models.model
         with _weights_of(model, self.transformer if self.config.train_base else None):
             patched = patch_model(model, adapters, self.config.components, approximation)
-            prompt = [[context[None], {"pooled_output": pooled[None], "guidance": TARGET_GUIDANCE}]]
+            options = {"pooled_output": pooled[None], "guidance": TARGET_GUIDANCE}
+            prompt: Conditioning = [(context[None], options)]
             positive, negative = with_references(prompt, reference)
             latent = empty_joint_latent(width, height, 1)
             levels = sigmas(model, PUBLISHED_SCHEDULE, self.config.sample_steps, width, height)

@@ -82,8 +82,11 @@ def train(
             small.train_base(cache)
         else:
             variant = config.refany3d[stage]
-            if small or models is None:
-                models = small.models(variant.start) if small else load_models(config.models)
+            if small:
+                models = small.models(variant.start)
+            elif models is None and config.models is not None:
+                models = load_models(config.models)
+            assert models is not None
             train_variant(models, config, variant, folder / stage, cache, accelerator, watch)
 
 

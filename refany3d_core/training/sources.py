@@ -19,6 +19,8 @@ def source_of(config: Config, split: str) -> Source:
     if config.dataset is None:
         from .small.world.triplets import world_source
 
+        if config.world is None:
+            raise ValueError("the configuration names no training set")
         return world_source(config.world, split)
     folder = Path(config.dataset.path)
     if (folder / INDEX).exists():

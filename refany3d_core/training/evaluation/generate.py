@@ -22,7 +22,7 @@ from ...method.guidance import TARGET_GUIDANCE
 from ...reference import Reference
 from ..config import WorldConfig
 from ..models import Models
-from ..small.world.assets import make_assets
+from ..small.world.assets import AssetTable, make_assets
 from ..small.world.mesh import asset_glb
 from ..small.world.triplets import scenes_of, world_chunk
 from ..triplets import TripletPictures
@@ -73,7 +73,8 @@ class HeldOut:
         self, config: WorldConfig, first: int, count: int, kinds: Sequence[str] = ()
     ) -> None:
         config = replace(config, scenes=1, mesh_share=0.0)
-        found, index = [], first
+        found: list[tuple[int, AssetTable]] = []
+        index = first
         while len(found) < count:
             row = make_assets(config.seed, "held_out", 1, index)
             if not kinds or row.name(0) in kinds:
@@ -131,7 +132,7 @@ def generate(models: Models, adapters: Adapters, held_out: HeldOut, settings: Se
         ((context, pooled),) = models.encoders.texts([held_out.captions[i]])
         options = {"pooled_output": pooled[None], "guidance": TARGET_GUIDANCE}
         positive, negative = with_references(
-            [[context[None], options]], Reference(views, maps, black)
+            [(context[None], options)], Reference(views, maps, black)
         )
         latent = sample_joint(
             patched, positive, negative, empty_joint_latent(side, side, 1), levels,

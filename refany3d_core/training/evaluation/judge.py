@@ -67,7 +67,7 @@ def samples_in(path: Path) -> Iterator[Sample]:
             for key in ("image", "point_map")
         ]
         asset = load_asset(path.parent / entry["mesh"])
-        yield Sample(f"{i}", asset, entry["prompt"], *pictures, entry.get("fov"))
+        yield Sample(f"{i}", asset, entry["prompt"], pictures[0], pictures[1], entry.get("fov"))
 
 
 def judge(samples: Iterable[Sample], similarities: list[Similarity]) -> list[dict]:

@@ -34,6 +34,8 @@ class _Clamp(nn.Module):
 
 
 class _Block(nn.Module):
+    conv: nn.Sequential
+
     def __init__(self) -> None:
         super().__init__()
         w = _WIDTH
@@ -41,6 +43,17 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.relu(self.conv(x) + x)
+
+
+def _last_conv(block: _Block) -> nn.Conv2d:
+    last = block.conv[-1]
+    assert isinstance(last, nn.Conv2d)
+    return last
+
+
+def _bias(layer: nn.Conv2d) -> Tensor:
+    assert layer.bias is not None
+    return layer.bias
 
 
 def _encoder() -> nn.Sequential:
@@ -80,7 +93,7 @@ class Autoencoder(nn.Module):
                     nn.init.zeros_(module.bias)
         for module in self.modules():
             if isinstance(module, _Block):  # starts as a ReLU alone
-                nn.init.zeros_(module.conv[-1].weight)
+                nn.init.zeros_(_last_conv(module).weight)
         self.register_buffer("projection", torch.zeros(LATENT_CHANNELS, _PATCH_VALUES))
         self.register_buffer("bias", torch.zeros(LATENT_CHANNELS))
 
@@ -135,9 +148,10 @@ class Autoencoder(nn.Module):
             strided[2].weight[:LATENT_CHANNELS, :48, 1:, 1:] = weight.reshape(-1, 48, 2, 2)
             offset = -self.projection.clamp_max(0).sum(1)
             block = encoder[list(encoder).index(strided[2]) + 1]
-            block.conv[-1].bias[:LATENT_CHANNELS] = offset
+            assert isinstance(block, _Block)
+            _bias(_last_conv(block))[:LATENT_CHANNELS] = offset
             strided[3].weight[range(LATENT_CHANNELS), range(LATENT_CHANNELS), 1, 1] = 1
-            strided[3].bias.copy_(self.bias - offset.half().float())
+            _bias(strided[3]).copy_(self.bias - offset.half().float())
         tensors = {f"taesd_encoder.{k}": v for k, v in encoder.state_dict().items()}
         tensors |= {k: v for k, v in self.state_dict().items() if k.startswith("taesd_decoder.")}
         scaling = {"vae_scale": torch.tensor(FLUX_SCALE), "vae_shift": torch.tensor(FLUX_SHIFT)}

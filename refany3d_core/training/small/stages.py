@@ -79,7 +79,8 @@ class SmallRun:
         path, basis = self._autoencoder_files()
         if config is None or path.is_file():
             return
-        model = Autoencoder().to(self.device, memory_format=torch.channels_last)
+        model = Autoencoder().to(self.device)
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         pool = self._pool(config.pool)
         if basis.is_file():
             model.load_state_dict(load_tensors(basis), strict=False)

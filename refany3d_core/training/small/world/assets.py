@@ -91,13 +91,13 @@ def frustum(
     radii."""
     half = [radius] * 3
     half[axis] = half_height
-    return Part(FRUSTUM, centre, tuple(half), axis, top)
+    return Part(FRUSTUM, centre, (half[0], half[1], half[2]), axis, top)
 
 
 def torus(centre: tuple, ring: float, tube: float, axis: int = Y) -> Part:
     half = [ring + tube] * 3
     half[axis] = tube
-    return Part(TORUS, centre, tuple(half), axis, tube / ring)
+    return Part(TORUS, centre, (half[0], half[1], half[2]), axis, tube / ring)
 
 
 Draw = Callable[[float, float], float]

@@ -28,8 +28,8 @@ def _noise(p: Tensor, frequency: float) -> Tensor:
 
 
 def _mix(a: tuple, b: tuple, share: Tensor) -> Tensor:
-    a, b = (torch.tensor(c, dtype=share.dtype, device=share.device) for c in (a, b))
-    return a + (b - a) * share.clamp(0, 1)[..., None]
+    low, high = (torch.tensor(c, dtype=share.dtype, device=share.device) for c in (a, b))
+    return low + (high - low) * share.clamp(0, 1)[..., None]
 
 
 def _lines(x: Tensor, width: float = 0.06) -> Tensor:

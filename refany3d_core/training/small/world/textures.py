@@ -62,7 +62,8 @@ def _colours(rng: np.random.Generator) -> np.ndarray:
             colours.append([rng.choice([0.08, 0.9])] * 3)
         else:
             h = (hue + i * rng.uniform(0.25, 0.42)) % 1
-            colours.append(colorsys.hsv_to_rgb(h, rng.uniform(0.65, 1), rng.uniform(0.6, 1)))
+            rgb = colorsys.hsv_to_rgb(h, rng.uniform(0.65, 1), rng.uniform(0.6, 1))
+            colours.append(list(rgb))
     return np.asarray(colours)
 
 

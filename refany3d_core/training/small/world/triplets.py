@@ -132,8 +132,8 @@ def mesh_chunk(config: WorldConfig, files: list[Path], scenes: SceneTable) -> Tr
         ]
         targets.append(np.stack(pairs))
         captions.append(part.captions([kinds[-1]] * config.scenes))
-    stacked = (torch.from_numpy(np.stack(x)) for x in (views, targets))
-    return TripletPictures(*stacked, captions, kinds)
+    stacked = [torch.from_numpy(np.stack(x)) for x in (views, targets)]
+    return TripletPictures(stacked[0], stacked[1], captions, kinds)
 
 
 def _in_scene(asset: Asset, scene: SceneTable, resolution: int) -> np.ndarray:
