@@ -63,10 +63,12 @@ def train_in_host(
 
     def watch(done: int, steps: int, loss: float) -> None:
         losses.append(loss)
-        progress.update_absolute(done, steps, preview[0])
+        try:
+            progress.update_absolute(done, steps, preview[0])
+            comfy.model_management.throw_exception_if_processing_interrupted()
+        except comfy.model_management.InterruptProcessingException as e:
+            raise Interrupted from e
         preview[0] = None
-        if comfy.model_management.processing_interrupted():
-            raise Interrupted
 
     def show(picture: Tensor) -> None:
         from PIL import Image
@@ -82,9 +84,8 @@ def train_in_host(
                 models, Config(dataset=data), config, target, target.parent / CACHE,
                 make_accelerator(comfy.model_management.get_torch_device().type), watch, show,
             )  # fmt: skip
-        except Interrupted:
-            comfy.model_management.throw_exception_if_processing_interrupted()
-            raise
+        except Interrupted as e:
+            raise comfy.model_management.InterruptProcessingException from e
     published = Path(folder_paths.models_dir) / model_files.FOLDER / name
     published.mkdir(parents=True, exist_ok=True)
     for file in FILES:

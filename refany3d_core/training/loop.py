@@ -107,7 +107,7 @@ class Average:
 
 
 class Interrupted(Exception):
-    """The user stopped the run; a checkpoint was written."""
+    """The user stopped the run: `watch` or `sample` raise it, and the loop writes a checkpoint."""
 
 
 class Loop:
@@ -211,40 +211,40 @@ class Loop:
 
         Raises:
             ValueError: the loss is not finite; the last checkpoint is from before.
-            Interrupted: by `watch`.
+            Interrupted: by `watch` or `sample`, after a checkpoint.
         """
         config, writer = self.config, _Log(self)
         last_save = last_sample = time.monotonic()
         window: list[dict[str, Tensor]] = []
         first = self.done
         row: dict[str, float] = {}
-        while self._progress() < 1:
-            began = time.monotonic()
-            values = self._step()
-            window.append(values)
-            self.spent += self._longest(time.monotonic() - began)
-            if self.done % config.log_every == 0 or self.done == first + 1:
-                names = sorted({k for w in window for k in w})
-                means = {k: torch.stack([w[k] for w in window if k in w]).mean() for k in names}
-                row = {k: float(v) for k, v in means.items()}  # the only synchronisation
-                window = []
-                self._check(row["loss"])
-                writer.write(row)
-            now = time.monotonic()
-            steps = config.checkpoint_steps
-            if now - last_save > config.checkpoint_seconds or steps and self.done % steps == 0:
-                self.save()
-                last_save = time.monotonic()
-            if self.sample and config.sample_seconds:
-                if now - last_sample > config.sample_seconds:
-                    self._with_average(lambda: self._show(f"{self.name}_{self.done}"))
-                    last_sample = time.monotonic()
-            if self.watch:
-                try:
-                    self.watch(self.done, config.steps, float(values["loss"]))
-                except Interrupted:
+        try:
+            while self._progress() < 1:
+                began = time.monotonic()
+                values = self._step()
+                window.append(values)
+                self.spent += self._longest(time.monotonic() - began)
+                if self.done % config.log_every == 0 or self.done == first + 1:
+                    names = sorted({k for w in window for k in w})
+                    means = {k: torch.stack([w[k] for w in window if k in w]).mean() for k in names}
+                    row = {k: float(v) for k, v in means.items()}  # the only synchronisation
+                    window = []
+                    self._check(row["loss"])
+                    writer.write(row)
+                now = time.monotonic()
+                steps = config.checkpoint_steps
+                if now - last_save > config.checkpoint_seconds or steps and self.done % steps == 0:
                     self.save()
-                    raise
+                    last_save = time.monotonic()
+                if self.sample and config.sample_seconds:
+                    if now - last_sample > config.sample_seconds:
+                        self._with_average(lambda: self._show(f"{self.name}_{self.done}"))
+                        last_sample = time.monotonic()
+                if self.watch:
+                    self.watch(self.done, config.steps, float(values["loss"]))
+        except Interrupted:
+            self.save()
+            raise
         self.save()
         if self.average is not None:
             self.average.swap(self.parameters)
@@ -300,9 +300,11 @@ class Loop:
     def _with_average(self, call: Callable[[], None]) -> None:
         if self.average is not None:
             self.average.swap(self.parameters)
-        call()
-        if self.average is not None:
-            self.average.swap(self.parameters)
+        try:
+            call()
+        finally:
+            if self.average is not None:
+                self.average.swap(self.parameters)
 
 
 class _Log:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import comfy.model_management
 import torch
 from torch import Tensor
 
@@ -28,7 +29,7 @@ from .batches import Batches
 from .cache import EncodedTexts, EncodedTriplets, encode_pictures, encode_texts
 from .checkpoint import load_tensors, save_tensors
 from .config import RefAny3DConfig
-from .loop import Loop
+from .loop import Interrupted, Loop
 from .memory import check_memory
 from .models import Models, on_device
 from .objectives import refany3d_loss
@@ -177,7 +178,17 @@ class AdapterTraining:
 
     @torch.no_grad()
     def _validate(self, name: str, show: Callable[[Tensor], None] | None) -> None:
-        """Pictures of held-out assets through the host's own sampler, with a fixed seed."""
+        """Pictures of held-out assets through the host's own sampler, with a fixed seed.
+
+        Raises:
+            Interrupted: by the user, while it samples.
+        """
+        try:
+            self._sample_held_out(name, show)
+        except comfy.model_management.InterruptProcessingException as e:
+            raise Interrupted from e
+
+    def _sample_held_out(self, name: str, show: Callable[[Tensor], None] | None) -> None:
         triplets, texts = self.held_out.triplets, self.held_out.texts
         chosen = triplets.assets[:: max(1, len(triplets.assets) // self.config.samples)]
         rows = []

@@ -97,16 +97,23 @@ def _start(folder: Path, before: str = "") -> subprocess.Popen:
     )  # fmt: skip
 
 
+def _saved_step(path: Path) -> int:
+    if not path.exists():
+        return -1
+    with safe_open(path, "pt") as f:
+        return int(f.metadata()["step"])
+
+
 def test_a_killed_process_leaves_a_checkpoint_that_loads(tmp_path):
     done = []
     for milliseconds in (0, 7, 23):  # somewhere in a step, a write or a rename
         process = _start(tmp_path)
         done.append(int(process.stdout.readline()))
         path = tmp_path / "line.resume.safetensors"
-        limit = time.monotonic() + 60
-        while not path.exists() and time.monotonic() < limit:
+        limit = time.monotonic() + 300
+        while _saved_step(path) <= done[-1] and time.monotonic() < limit:
             time.sleep(0.01)
-        time.sleep(0.2 + milliseconds / 1000)
+        time.sleep(milliseconds / 1000)
         process.kill()
         process.communicate()
         with safe_open(path, "pt") as f:
