@@ -19,6 +19,7 @@ from ..host.trainable import FILES
 from .config import Config, DatasetConfig, RefAny3DConfig
 from .loop import Interrupted, make_accelerator
 from .models import Models, host_encoders
+from .refany3d import host_interrupts
 from .run import CACHE, train_variant
 
 PREVIEW_PIXELS = 512
@@ -63,11 +64,8 @@ def train_in_host(
 
     def watch(done: int, steps: int, loss: float) -> None:
         losses.append(loss)
-        try:
+        with host_interrupts():
             progress.update_absolute(done, steps, preview[0])
-            comfy.model_management.throw_exception_if_processing_interrupted()
-        except comfy.model_management.InterruptProcessingException as e:
-            raise Interrupted from e
         preview[0] = None
 
     def show(picture: Tensor) -> None:

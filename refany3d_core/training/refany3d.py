@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +62,16 @@ def encode_set(source: Source, models: Models, cache: Path, accelerator: Acceler
 def autocast(device: torch.device, bfloat16: bool) -> torch.autocast:
     """bfloat16 products on the CPU, where that is asked for; the base's own dtype elsewhere."""
     return torch.autocast(device.type, torch.bfloat16, enabled=bfloat16 and device.type == "cpu")
+
+
+@contextmanager
+def host_interrupts() -> Iterator[None]:
+    """The host's interrupt, which it raises from inside its blocks and samplers, as ours: the loop
+    then writes a checkpoint of the last whole step."""
+    try:
+        yield
+    except comfy.model_management.InterruptProcessingException as e:
+        raise Interrupted from e
 
 
 class AdapterTraining:
@@ -132,7 +142,7 @@ class AdapterTraining:
     def step(self, number: int) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Forward and backward pass of batch `number`."""
         batch = self.batches(number)
-        with differentiable(self.transformer):
+        with host_interrupts(), differentiable(self.transformer):
             with autocast(self.device, self.bfloat16):
                 loss, values = refany3d_loss(self.forward, batch, self.dtype)
             loss.backward()
@@ -178,17 +188,7 @@ class AdapterTraining:
 
     @torch.no_grad()
     def _validate(self, name: str, show: Callable[[Tensor], None] | None) -> None:
-        """Pictures of held-out assets through the host's own sampler, with a fixed seed.
-
-        Raises:
-            Interrupted: by the user, while it samples.
-        """
-        try:
-            self._sample_held_out(name, show)
-        except comfy.model_management.InterruptProcessingException as e:
-            raise Interrupted from e
-
-    def _sample_held_out(self, name: str, show: Callable[[Tensor], None] | None) -> None:
+        """Pictures of held-out assets through the host's own sampler, with a fixed seed."""
         triplets, texts = self.held_out.triplets, self.held_out.texts
         chosen = triplets.assets[:: max(1, len(triplets.assets) // self.config.samples)]
         rows = []
@@ -196,9 +196,9 @@ class AdapterTraining:
             views, maps = triplets.views(asset)
             height, width = (8 * side for side in asset.size)
             context, pooled = texts(asset.captions[0])
-            pair = self.sample(
-                Reference(views, maps, triplets.black[None]), context, pooled, width, height
-            )
+            reference = Reference(views, maps, triplets.black[None])
+            with host_interrupts():
+                pair = self.sample(reference, context, pooled, width, height)
             rows.append(pair)
             if show:
                 show(torch.cat(list(pair), dim=1))
