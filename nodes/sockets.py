@@ -13,8 +13,9 @@ AdaptersSocket = io.Custom("REFANY3D_ADAPTERS")
 ReferenceSocket = io.Custom("REFANY3D_REFERENCE")
 PasteSocket = io.Custom("REFANY3D_PASTE")
 TrimeshSocket = io.Custom("TRIMESH")
-# By its name: io.File3DPLY is younger than the oldest ComfyUI that the pack supports.
-PlyFileSocket = io.Custom("FILE_3D_PLY")
+# By name: io.File3DPLY is younger than the oldest ComfyUI that the pack supports, whose Save 3D
+# Model takes a PLY as any 3D file.
+PlyFileSocket = io.Custom("FILE_3D_PLY,FILE_3D")
 MESH_KINDS = [
     TrimeshSocket,
     io.Mesh,

@@ -6,6 +6,7 @@ needs no host.
 """
 
 import asyncio
+import importlib
 import os
 import re
 import shutil
@@ -50,6 +51,8 @@ def start_host() -> Path:
     args.cpu = True
     args.use_pytorch_cross_attention = True
     args.base_directory = str(base)
+    # As main.py does: older hosts' `nodes` puts comfy/ in front, where `utils` is another module.
+    importlib.import_module("utils.extra_config")
     import nodes  # noqa: F401  the host's, before anything else can take the name
 
     _host_base.append(base)
@@ -109,8 +112,6 @@ def pack() -> SimpleNamespace:
     `pack.nodes`: node classes by id; `pack.core(name)`: the pack's own copy of a core module, e.g.
     `pack.core("reference")`, whose classes are the ones that the nodes use.
     """
-    import importlib
-
     import nodes
 
     before = set(nodes.NODE_CLASS_MAPPINGS)

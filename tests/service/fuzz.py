@@ -43,7 +43,8 @@ class Graphs:
         makers = [*self.targets, "CLIPTextEncode", "EmptyImage", "SolidMask", "EmptyLatentImage"]
         for name in makers:
             for number, kind in enumerate(info[name]["output"]):
-                self.makers.setdefault(str(kind), []).append((name, number))
+                for one in str(kind).split(","):
+                    self.makers.setdefault(one, []).append((name, number))
 
     def graph(self, seed: int) -> tuple[dict, str]:
         """The graph, and the id of the node that it is about ("target")."""
