@@ -57,9 +57,12 @@ class ComfyServer:
         host: the ComfyUI tree and its Python.
         base: folder for everything the server reads and writes; made when missing.
         arguments: more command line arguments for ComfyUI's main.py.
+        with_pack: put this checkout into its custom_nodes.
     """
 
-    def __init__(self, host: Host, base: Path, arguments: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, host: Host, base: Path, arguments: tuple[str, ...] = (), with_pack: bool = True
+    ) -> None:
         self.base = base
         self.log_file = base / "server.log"
         self.port = free_port()
@@ -67,7 +70,8 @@ class ComfyServer:
         self.client_id = uuid.uuid4().hex
         for name in ("models", "input/3d", "output", "temp", "user", "custom_nodes"):
             (base / name).mkdir(parents=True, exist_ok=True)
-        install_pack(base)
+        if with_pack:
+            install_pack(base)
         self.command = [
             str(host.python), str(host.comfyui / "main.py"),
             "--listen", "127.0.0.1", "--port", str(self.port),
