@@ -68,7 +68,8 @@ def known_packs(base: Path, address: str) -> None:
     channel = "https://raw.githubusercontent.com/Comfy-Org/ComfyUI-Manager/main"
     name = "custom-node-list.json"
     entry = {
-        "id": "refany3d", "author": "refany3d", "title": "RefAny3D", "reference": address, "files": [address],
+        "id": "refany3d", "author": "refany3d", "title": "RefAny3D",
+        "reference": address, "files": [address],
         "install_type": "git-clone", "description": "test",
     }  # fmt: skip
     key = 0
