@@ -200,10 +200,10 @@ def approximations(small: Small, things: list[Subject]) -> None:
     for name, approximation in APPROXIMATIONS.items():
         rows, start = [], time.monotonic()
         for i, thing in enumerate(things):
-            made = small.make(
+            picture, points = small.make(
                 small.reference(thing.asset), thing.prompt, i, approximation=approximation
             )
-            rows.append(measure(*made, thing.asset, thing.surface, FOV))
+            rows.append(measure(picture, points, thing.asset, thing.surface, FOV))
         show(f"{name} ({time.monotonic() - start:.0f} s)", rows)
 
 

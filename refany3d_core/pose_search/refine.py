@@ -119,8 +119,8 @@ def _system(
         points = view.points.reshape(-1, 3)[pixel] @ pose.rotation.T + pose.translation
         slope = level.color_slope.reshape(-1, 2, 3)[pixel].astype(np.float64)
         residual = level.color.reshape(-1, 3)[pixel] - light[on]
-        weight = COLOR_WEIGHT / COLOR_SIGMA**2 / len(pixel)
-        robust = weight / (1 + (residual**2).sum(1) / OFF_COLOR**2)
+        each = COLOR_WEIGHT / COLOR_SIGMA**2 / len(pixel)
+        robust = each / (1 + (residual**2).sum(1) / OFF_COLOR**2)
         for k in range(3):
             add(points, slope[..., k], residual[:, k], robust)
     gradient[6] += LENS_WEIGHT * lens_error / focal_sigma
