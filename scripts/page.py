@@ -101,11 +101,17 @@ class Page:
         self.driver.get(f"{self.url}/{query}")
         self.wait_until("return app?.graph && app.extensionManager && true;")
 
+    def open_started(self) -> None:
+        """Open the page and wait for the workflow that it brings back or begins with, which would
+        otherwise come over one that is loaded meanwhile."""
+        self.open()
+        self.wait_until("return app.graph.nodes.length > 0;")
+        time.sleep(1)
+
     def open_template(self, name: str, module: str) -> None:
         """Open a template as the Templates dialog does it. The page's link to a template takes no
         name with blanks."""
-        self.open()
-        self.wait_until("return !!LiteGraph.registered_node_types.MarkdownNote;")
+        self.open_started()
         self.run(
             "const [name, module] = args;"
             "const address = `/api/workflow_templates/${module}/${encodeURIComponent(name)}.json`;"
