@@ -33,10 +33,10 @@ import comfy.sd  # noqa: E402
 import comfy.utils  # noqa: E402
 
 from refany3d_core.host.conditioning import with_references  # noqa: E402
-from refany3d_core.host.model_files import fuse_lora  # noqa: E402
+from refany3d_core.host.model_files import fuse_lora, fused_places  # noqa: E402
 from refany3d_core.host.patch import patch_model  # noqa: E402
 from refany3d_core.host.routing import AdapterModules, own  # noqa: E402
-from refany3d_core.method.adapters import LowRank, adapted_layers  # noqa: E402
+from refany3d_core.method.adapters import LowRank  # noqa: E402
 from refany3d_core.method.components import Components  # noqa: E402
 from refany3d_core.reference import Reference  # noqa: E402
 
@@ -108,18 +108,19 @@ def random_weights(shapes: dict[str, tuple[int, ...]], dtype: torch.dtype, devic
 
 def random_loras(size: Size, dtype: torch.dtype) -> dict[str, dict[str, torch.Tensor]]:
     """Both LoRAs with the official keys."""
-    d = size.hidden
-    widths = {
-        "x_embedder": (64, d), "norm1.linear": (d, 6 * d), "norm.linear": (d, 3 * d),
-        "ff.net.2": (4 * d, d), "proj_mlp": (d, 4 * d), "proj_out": (5 * d, d),
-    }  # fmt: skip
+    shapes = layer_shapes(size)
+    config = {
+        "depth": size.double_blocks,
+        "depth_single_blocks": size.single_blocks,
+        "hidden_size": size.hidden,
+    }
     loras = {}
     for seed, name in enumerate(("default", "coord")):
         generator = torch.Generator().manual_seed(seed + 1)
         lora = {}
-        for layer in adapted_layers(size.double_blocks, size.single_blocks):
-            ends = (w for end, w in widths.items() if layer.endswith(end))
-            inputs, outputs = next(ends, (d, d))
+        for layer, place in fused_places(config).items():
+            outputs, inputs = shapes[f"{place.path}.weight"]
+            outputs = place.rows or outputs
             down = torch.randn(size.rank, inputs, generator=generator) * inputs**-0.5
             up = torch.randn(outputs, size.rank, generator=generator) * 0.1
             lora[f"transformer.{layer}.lora_A.weight"] = down.to(dtype)

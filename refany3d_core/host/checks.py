@@ -45,9 +45,13 @@ def check_model(model: ModelPatcher, adapters: Adapters) -> None:
             "'model' takes extra input channels (a Fill, Depth or Canny variant of FLUX); RefAny3D "
             "needs plain FLUX.1-dev"
         )
-    depths = (len(transformer.double_blocks), len(transformer.single_blocks))
+    # As objects of this MODEL: another one, loaded before it, may still have its own in place.
+    blocks = {
+        name: model.get_model_object(f"diffusion_model.{name}")
+        for name in ("double_blocks", "single_blocks")
+    }
     paths = adapters.modules.paths
-    for name, depth in zip(("double_blocks", "single_blocks"), depths):
+    for name, depth in ((name, len(found)) for name, found in blocks.items()):
         adapted = len({path.split(".")[1] for path in paths if path.startswith(name)})
         if adapted != depth:
             raise ValueError(
@@ -55,7 +59,14 @@ def check_model(model: ModelPatcher, adapters: Adapters) -> None:
                 f"has {depth}; choose the LoRAs of this base model"
             )
     for path, (reference, domain) in adapters.layers().items():
-        layer = transformer.get_submodule(path)
+        kind, _, inner = path.partition(".")
+        try:
+            layer = blocks[kind].get_submodule(inner) if inner else getattr(transformer, kind)
+        except AttributeError as error:
+            raise ValueError(
+                f"another node replaced the model's blocks: there is no layer '{path}'; take that "
+                "node out"
+            ) from error
         for lora in (reference, domain):
             shape = (lora.down.in_features, lora.up.out_features)
             if shape != (layer.in_features, layer.out_features):

@@ -53,8 +53,24 @@ def _train(args: argparse.Namespace) -> int:
 
     stages = args.stages.split(",") if args.stages else ()
     cache = Path(args.cache) if args.cache else None
-    train(config, Path(args.output), stages, args.device, args.processes, cache)
+    train(config, Path(args.output), stages, args.device, args.processes, cache, _progress_bar())
     return 0
+
+
+def _progress_bar():
+    """A bar on a terminal, for the stage that runs; the log has lines in any case."""
+    if not sys.stderr.isatty():
+        return None
+    from tqdm import tqdm
+
+    bar = tqdm(unit="step", dynamic_ncols=True)
+
+    def watch(done: int, steps: int, loss: float) -> None:
+        bar.total = steps
+        bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+        bar.update(done - bar.n)
+
+    return watch
 
 
 def _verify(args: argparse.Namespace) -> int:

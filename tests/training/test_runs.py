@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -214,6 +215,29 @@ def test_two_processes_take_the_steps_of_one_with_the_double_batch(tools, datase
         assert off <= 1e-4 * size + 1e-9, key
     alone = tools.run("train", config, "--output", tmp_path / "x", "--processes", 2, *where)
     assert alone.returncode == 2 and "2 processes are wanted and 1 run" in alone.stderr
+
+
+def test_two_processes_are_killed_and_go_on(tools, dataset, base, tmp_path):
+    where = ("--base-directory", base, "--cache", tmp_path / "cache")
+    config = flux(tmp_path, dataset, steps=12)
+    whole = tools.run("train", config, "--output", tmp_path / "whole", *where, processes=2)
+    assert whole.returncode == 0, whole.stderr
+    parts = ("train", config, "--output", tmp_path / "parts", *where)
+    process = subprocess.Popen(
+        tools.command(*parts, processes=2), env=tools.environment(), cwd=tmp_path,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    checkpoint = tmp_path / "parts" / "full" / "adapters.resume.safetensors"
+    limit = time.monotonic() + 300
+    while not checkpoint.exists() and process.poll() is None and time.monotonic() < limit:
+        time.sleep(0.02)
+    for one in [*psutil.Process(process.pid).children(recursive=True), process]:
+        one.kill()
+    process.wait()
+    rest = tools.run(*parts, processes=2)
+    assert rest.returncode == 0, rest.stderr
+    ours, wanted = published(tmp_path / "parts" / "full"), published(tmp_path / "whole" / "full")
+    assert all(torch.equal(ours[key], wanted[key]) for key in wanted)
 
 
 def test_what_is_missing_is_a_sentence(tools, dataset, base, tmp_path):
