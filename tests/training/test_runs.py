@@ -19,6 +19,8 @@ from refany3d_core.training.config import WorldConfig
 from refany3d_core.training.small.world.triplets import world_source
 
 FILES = ("default", "coord", "domain_embedder")
+# the last two are held out by their names
+ITEMS = ("thing 0", "thing 1", "thing 2", "thing 3", "thing 8", "thing 20")
 SMALL = """
 [world]
 resolution = 64
@@ -91,7 +93,7 @@ def write_dataset(folder: Path, records: int = 6, side: int = 64) -> None:
     for i in range(records):
         names = {"json": f"{i}.json", "image": f"{i}.png", "video": f"{i}_rgb.mkv",
                  "coord": f"{i}_map.mkv", "pose_coord": f"{i}_map.png"}  # fmt: skip
-        text = {"text": chunk.captions[i][0], "item": f"thing {i}"}
+        text = {"text": chunk.captions[i][0], "item": ITEMS[i]}
         (folder / names["json"]).write_text(json.dumps(text))
         rgb, point_map = (x.permute(1, 2, 0).numpy() for x in chunk.targets[i, 0])
         Image.fromarray(rgb).save(folder / names["image"])
@@ -142,7 +144,7 @@ def published(folder: Path) -> dict[str, torch.Tensor]:
     }
 
 
-def test_the_small_model_trains_from_nothing_and_is_judged(tools, tmp_path):
+def test_the_small_model_trains_from_nothing_and_is_judged(tools, dataset, tmp_path):
     config, output = tmp_path / "c.toml", tmp_path / "run"
     config.write_text(SMALL)
     trained = tools.run("train", config, "--output", output)
@@ -161,6 +163,14 @@ def test_the_small_model_trains_from_nothing_and_is_judged(tools, tmp_path):
     with open(tmp_path / "judged" / "lcm_right_references.csv") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 and "matches" in rows[0]
+    with_set = tmp_path / "dataset.toml"
+    with_set.write_text(f'[dataset]\npath = "{dataset.as_posix()}"\nresolution = 64\nviews = 2\n')
+    ours = ("evaluate", with_set, "--model", output / "full", "--output", tmp_path / "compared",
+            "--count", 2, "--steps", 2, "--references", "right")  # fmt: skip
+    refused = tools.run(*ours)
+    assert refused.returncode == 2 and "records of a dataset carry no mesh" in refused.stderr
+    compared = tools.run(*ours, "--matches", "--bounds")
+    assert compared.returncode == 0 and "| matches |" in compared.stdout, compared.stderr
     bundled = tools.run("bundle", "--output", output, "--to", tmp_path / "bundle")
     assert bundled.returncode == 0 and len(list((tmp_path / "bundle").iterdir())) == 6
 

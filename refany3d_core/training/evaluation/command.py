@@ -11,10 +11,11 @@ from torch import Tensor
 
 from ...host.demo_models import FOLDER, load_adapters
 from ..config import Config, WorldConfig, load_config
-from ..models import load_small
+from ..models import load_models, load_small
 from ..pictures import save_grid
+from ..sources import source_of
 from . import learned_measures
-from .generate import HeldOut, Settings, bounds, generate
+from .generate import HeldOut, HeldOutRecords, Settings, bounds, generate
 from .judge import judge, samples_in, summary, table, write
 from .learned_measures import Similarity
 
@@ -48,19 +49,15 @@ def run(args: argparse.Namespace) -> None:
         log.info("%s", table({name: summary(rows)}))
         return
     config = load_config(args.config) if args.config else Config(world=WorldConfig())
-    if config.world is None:
-        raise ValueError(
-            "evaluate samples the assets of [world]; pictures of a dataset's assets are judged by "
-            "--pictures"
-        )
+    held_out = _held_out(config, args, bool(similarities))
     model = Path(args.model) if args.model else FOLDER
-    run_folder = model if (model / "autoencoder.safetensors").is_file() else model.parent
-    base = model / "base.safetensors"
-    models = load_small(run_folder, base if base.is_file() else None)
+    if config.models is not None:
+        models = load_models(config.models)
+    else:
+        run_folder = model if (model / "autoencoder.safetensors").is_file() else model.parent
+        base = model / "base.safetensors"
+        models = load_small(run_folder, base if base.is_file() else None)
     adapters = load_adapters(model)
-    kinds = tuple(args.kinds.split(",")) if args.kinds else ()
-    world = config.world
-    held_out = HeldOut(world, args.first, args.count, kinds)
     columns: dict[str, dict] = {}
     last = None
     for sampler in args.samplers.split(","):
@@ -79,11 +76,28 @@ def run(args: argparse.Namespace) -> None:
     (folder / "table.md").write_text(table(columns) + "\n")
 
 
+def _held_out(config: Config, args: argparse.Namespace, compared: bool) -> HeldOut | HeldOutRecords:
+    """What is sampled: held-out records of [dataset], or held-out assets of [world]."""
+    if config.world is not None:
+        kinds = tuple(args.kinds.split(",")) if args.kinds else ()
+        return HeldOut(config.world, args.first, args.count, kinds)
+    if not compared:
+        raise ValueError(
+            "records of a dataset carry no mesh, so only pictures can be compared: add --matches, "
+            "--clip FOLDER or --dino FOLDER"
+        )
+    return HeldOutRecords(source_of(config, "held_out"), args.first, args.count)
+
+
 def _judged(
-    held_out: HeldOut, pictures: Tensor, name: str, folder: Path, similarities: list[Similarity]
+    held_out: HeldOut | HeldOutRecords,
+    pictures: Tensor,
+    name: str,
+    folder: Path,
+    similarities: list[Similarity],
 ) -> dict[str, dict[str, float]]:
     """Judge pictures and write them down: rows, summary, and a sheet of view, picture and map."""
-    rows = judge(held_out.samples(pictures), similarities)
+    rows = held_out.judge(pictures, similarities)
     stem = name.replace(", ", "_").replace(" ", "_")
     write(rows, folder, stem)
     views = held_out.pictures.views[:SHEET, 0, :1].float() / 255

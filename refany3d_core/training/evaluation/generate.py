@@ -25,8 +25,9 @@ from ..models import Models
 from ..small.world.assets import AssetTable, make_assets
 from ..small.world.mesh import asset_glb
 from ..small.world.triplets import scenes_of, world_chunk
-from ..triplets import TripletPictures
-from .judge import Sample
+from ..triplets import Source, TripletPictures
+from .judge import Sample, judge, judge_by_views
+from .learned_measures import Similarity
 
 WORLD_FOV = 45.0
 """Vertical field of view of the procedural world's cameras, degrees."""
@@ -104,9 +105,56 @@ class HeldOut:
             asset: Asset = load_bytes(self._glbs[i], "glb")
             yield Sample(self.names[i], asset, self.captions[i], image, point_map, WORLD_FOV)
 
+    def judge(self, pictures: Tensor, similarities: list[Similarity]) -> list[dict]:
+        """A row of measures for every picture."""
+        return judge(self.samples(pictures), similarities)
+
+
+class HeldOutRecords:
+    """Held-out records of a dataset. Their assets are known by their views alone, so only the
+    columns that compare pictures can be had.
+
+    Args:
+        source: the held-out split, targets of one size.
+        first: first record.
+        count: how many at most.
+
+    Raises:
+        ValueError: there are none.
+    """
+
+    def __init__(self, source: Source, first: int, count: int) -> None:
+        found: list[TripletPictures] = []
+        for i in range(source.chunks):
+            found.append(source.make(i))
+            if sum(len(chunk.views) for chunk in found) >= first + count:
+                break
+        if not found or sum(len(chunk.views) for chunk in found) <= first:
+            raise ValueError("the dataset has no held-out records from there on")
+        rows = slice(first, first + count)
+        self.pictures = TripletPictures(
+            torch.cat([chunk.views for chunk in found])[rows],
+            torch.cat([chunk.targets[:, :1] for chunk in found])[rows],
+            [captions[:1] for chunk in found for captions in chunk.captions][rows],
+            [kind for chunk in found for kind in chunk.kinds][rows],
+        )
+        self.names = self.pictures.kinds
+        self.captions = [captions[0] for captions in self.pictures.captions]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def judge(self, pictures: Tensor, similarities: list[Similarity]) -> list[dict]:
+        """A row of similarities to the record's own views for every picture."""
+        images = pictures[:, 0].permute(0, 2, 3, 1).float().cpu().numpy()
+        views = self.pictures.views[:, 0].permute(0, 1, 3, 4, 2).float().numpy() / 255
+        return judge_by_views(self.names, self.captions, list(images), list(views), similarities)
+
 
 @torch.no_grad()
-def generate(models: Models, adapters: Adapters, held_out: HeldOut, settings: Settings) -> Tensor:
+def generate(
+    models: Models, adapters: Adapters, held_out: HeldOut | HeldOutRecords, settings: Settings
+) -> Tensor:
     """Pictures of the held-out assets, [N, 2, 3, H, W] in 0..1, RGB then map.
 
     Raises:
@@ -121,8 +169,8 @@ def generate(models: Models, adapters: Adapters, held_out: HeldOut, settings: Se
     encode = models.encoders.pictures
     source = held_out.pictures
     black = encode(torch.zeros_like(source.views[:1, 0, 0]))
-    side = source.targets.shape[-1]
-    levels = sigmas(models.model, PUBLISHED_SCHEDULE, settings.steps, side, side)
+    height, width = source.targets.shape[-2:]
+    levels = sigmas(models.model, PUBLISHED_SCHEDULE, settings.steps, width, height)
     out = []
     for i in range(len(held_out)):
         j = (i + 1) % len(held_out) if settings.references == "wrong" else i
@@ -135,7 +183,7 @@ def generate(models: Models, adapters: Adapters, held_out: HeldOut, settings: Se
             [(context[None], options)], Reference(views, maps, black)
         )
         latent = sample_joint(
-            patched, positive, negative, empty_joint_latent(side, side, 1), levels,
+            patched, positive, negative, empty_joint_latent(width, height, 1), levels,
             settings.image_guidance, settings.sampler, settings.seed + i,
         )  # fmt: skip
         out.append(_decoded(models, [p["samples"] for p in split_joint_latent(latent)]))
@@ -148,7 +196,9 @@ def _decoded(models: Models, latents: list[Tensor]) -> Tensor:
 
 
 @torch.no_grad()
-def bounds(models: Models, held_out: HeldOut, pictures: Tensor) -> dict[str, Tensor]:
+def bounds(
+    models: Models, held_out: HeldOut | HeldOutRecords, pictures: Tensor
+) -> dict[str, Tensor]:
     """Floors and ceilings of the measures, as pictures like `generate`'s, by name in BOUNDS.
 
     Args:

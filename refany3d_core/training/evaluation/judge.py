@@ -6,7 +6,7 @@ import csv
 import json
 import multiprocessing
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +85,28 @@ def judge(samples: Iterable[Sample], similarities: list[Similarity]) -> list[dic
         for similarity in similarities:
             row[similarity.name] = max(similarity(sample.image, view) for view in views)
     return rows
+
+
+def judge_by_views(
+    names: Sequence[str],
+    prompts: Sequence[str],
+    images: Sequence[np.ndarray],
+    views: Sequence[Sequence[np.ndarray]],
+    similarities: Sequence[Similarity],
+) -> list[dict]:
+    """A row for every picture whose asset is known by its reference views alone.
+
+    Args:
+        names, prompts: for the table.
+        images: float [H, W, 3] in 0..1.
+        views: of each picture's asset, alike.
+        similarities: the columns; the best view counts.
+    """
+    return [
+        {"name": name, "prompt": prompt}
+        | {s.name: float(max(s(image, view) for view in own)) for s in similarities}
+        for name, prompt, image, own in zip(names, prompts, images, views)
+    ]
 
 
 def _measured(sample: Sample) -> dict:
