@@ -117,7 +117,7 @@ def camera_and_check() -> Template:
         "apply": node("RefAny3D_Apply", width=SIZE, height=SIZE, batch_size=4,
                       isolated_references=True),
         "shift": node("ModelSamplingFlux", max_shift=1.15, base_shift=0.5, width=SIZE, height=SIZE),
-        "sampler": node("KSampler", seed=1, steps=20, cfg=2.0, sampler_name="euler",
+        "sampler": node("KSampler", seed=1, steps=20, cfg=2.0, sampler_name="lcm",
                         scheduler="simple", denoise=1.0),
         "split": node("RefAny3D_SplitLatent"),
         "decode": node("VAEDecode"),

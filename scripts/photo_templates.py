@@ -76,13 +76,6 @@ MEADOW: dict[str, Any] = {"pitch": 9.0, "fov": 31.0, "grow": 10, "feather": 6, "
           "width": SIZE, "height": SIZE}  # fmt: skip
 
 
-def lcm_sampler() -> Node:
-    """The small model's pictures hold the mesh's colours better with lcm than with euler."""
-    sampler = small_sampler()
-    sampler["widgets"]["sampler_name"] = "lcm"
-    return sampler
-
-
 def photo_node(name: str, pos: tuple[int, int], size: tuple[int, int] = (480, 390)) -> Node:
     return node("RefAny3D_ExamplePhoto", pos, size, "Your photo", photo=name)
 
@@ -99,7 +92,7 @@ def place_in_photo() -> Template:
         "encode": node("RefAny3D_EncodeReferences"),
         "place": node("RefAny3D_PlaceInPhoto", azimuth=60.0, distance=7.5, shift_x=-0.12,
                       shift_y=-0.06, **MEADOW),
-        "sampler": lcm_sampler(),
+        "sampler": small_sampler(),
         "decode": node("VAEDecode"),
         "paste": node("RefAny3D_PasteBack"),
         "image": node("SaveImage", (1320, 0), (600, 930), "The photo with your mesh",
@@ -136,7 +129,7 @@ def one_of_two(number: int, title: str, y: int, text: str, **camera: Any) -> tup
         f"encode{n}": node("RefAny3D_EncodeReferences"),
         f"place{n}": node("RefAny3D_PlaceInPhoto", azimuth=60.0, scene_size=2.0,
                           **MEADOW, **camera),
-        f"sampler{n}": lcm_sampler(),
+        f"sampler{n}": small_sampler(),
         f"decode{n}": node("VAEDecode"),
         f"paste{n}": node("RefAny3D_PasteBack"),
     }  # fmt: skip
@@ -195,7 +188,7 @@ def camera_path() -> Template:
         "prompt": node("CLIPTextEncode", (920, 0), (360, 150), "Prompt", text=PROMPT),
         "views": node("RefAny3D_RenderViews", views=VIEWS, resolution=SIZE),
         "encode": node("RefAny3D_EncodeReferences"),
-        "sampler": lcm_sampler(),
+        "sampler": small_sampler(),
         "decode": node("VAEDecode"),
         "save": node("RefAny3D_SaveCameraPath", caption=PROMPT),
         "image": node("SaveImage", (1320, 0), (600, 930), "The pictures",

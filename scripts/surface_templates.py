@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from photo_templates import lcm_sampler
-
 from template_parts import (
     BLUE,
     BROWN,
@@ -17,6 +15,7 @@ from template_parts import (
     Template,
     node,
     note,
+    small_sampler,
 )
 
 COW = "examples/spot.glb"
@@ -48,7 +47,7 @@ def mesh_nodes(text: str, title: str) -> dict:
         "prompt": node("CLIPTextEncode", (920, 0), (360, 150), "Prompt", text=PROMPT),
         "views": node("RefAny3D_RenderViews", views=VIEWS, resolution=SIZE),
         "encode": node("RefAny3D_EncodeReferences"),
-        "sampler": lcm_sampler(),
+        "sampler": small_sampler(),
         "decode": node("VAEDecode"),
         "decode_map": node("RefAny3D_DecodePointMap"),
     }
