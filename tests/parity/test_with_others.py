@@ -174,7 +174,8 @@ def test_attention_override_of_another_pack(golden):
         model.model_options["transformer_options"]["optimized_attention_override"] = override
         return model
 
-    assert torch.equal(run(golden, other), run(golden))
+    # Without it the negative pass may merge by softmax sums, with it by repeated keys.
+    assert golden.error(run(golden, other), run(golden)) < 1e-5
     # A step: text + RGB and map in 3 blocks, 2 pairs in all but the last; negative: one a block.
     assert len(seen) == 4 * (3 * 2 + 2 * 2 + 3)
 
