@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import comfy.model_management
 import torch
@@ -224,24 +224,14 @@ class AdapterTraining:
         if self.config.shared_targets:  # references that see only their own pair, as trained
             approximation = Approximation(reference_reuse=1000, isolated_references=True)
         model = self.models.model
-        with _weights_of(model, self.transformer if self.config.train_base else None):
-            patched = patch_model(model, adapters, self.config.components, approximation)
-            options = {"pooled_output": pooled[None], "guidance": TARGET_GUIDANCE}
-            prompt: Conditioning = [(context[None], options)]
-            positive, negative = with_references(prompt, reference)
-            latent = empty_joint_latent(width, height, 1)
-            levels = sigmas(model, PUBLISHED_SCHEDULE, self.config.sample_steps, width, height)
-            out = sample_joint(
-                patched, positive, negative, latent, levels, IMAGE_GUIDANCE, "euler", seed
-            )
+        patched = patch_model(model, adapters, self.config.components, approximation)
+        options = {"pooled_output": pooled[None], "guidance": TARGET_GUIDANCE}
+        prompt: Conditioning = [(context[None], options)]
+        positive, negative = with_references(prompt, reference)
+        latent = empty_joint_latent(width, height, 1)
+        levels = sigmas(model, PUBLISHED_SCHEDULE, self.config.sample_steps, width, height)
+        out = sample_joint(
+            patched, positive, negative, latent, levels, IMAGE_GUIDANCE, "euler", seed
+        )
         panels = [self.models.vae.decode(p["samples"]) for p in split_joint_latent(out)]
         return torch.cat(panels).cpu().float().clamp(0, 1)
-
-
-@contextmanager
-def _weights_of(model: Any, transformer: torch.nn.Module | None):
-    """A MODEL whose own transformer is another one than that which trains gets its weights."""
-    own_one = model.model.diffusion_model
-    if transformer is not None and own_one is not transformer:
-        own_one.load_state_dict(transformer.state_dict())
-    yield

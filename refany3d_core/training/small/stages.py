@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -168,9 +168,10 @@ class SmallRun:
         text = TextEncoder(len(tokenizer.vocabulary), config.text_width).to(self.device)
         model = new_flux(config).to(self.device)
         scale, shift = self.autoencoder().host_scaling()
-        step = BaseStep(config, model, text, tokenizer, data, self.config.seed)
-        step.to_model = lambda x: (x - shift) * scale
-        step.device, step.bfloat16 = self.device, self.config.cpu_bfloat16
+        step = BaseStep(
+            config, model, text, tokenizer, data, self.config.seed,
+            lambda x: (x - shift) * scale, self.device, self.config.cpu_bfloat16,
+        )  # fmt: skip
         named = {
             **{f"base.{n}": p for n, p in model.named_parameters() if p.requires_grad},
             **{f"text.{n}": p for n, p in text.named_parameters()},
@@ -259,10 +260,10 @@ class BaseStep:
         tokenizer: its words.
         data: encoded triplets.
         seed: of what is drawn.
+        to_model: latents as the VAE gives them to those that the transformer sees.
+        device: where it trains.
+        bfloat16: see `autocast`.
     """
-
-    device = torch.device("cpu")
-    bfloat16 = False
 
     def __init__(
         self,
@@ -272,10 +273,13 @@ class BaseStep:
         tokenizer: Tokenizer,
         data: EncodedTriplets,
         seed: int,
+        to_model: Callable[[Tensor], Tensor],
+        device: torch.device,
+        bfloat16: bool,
     ) -> None:
         self.config, self.model, self.text = config, model, text
         self.tokenizer, self.data, self.seed = tokenizer, data, seed
-        self.to_model = lambda x: x
+        self.to_model, self.device, self.bfloat16 = to_model, device, bfloat16
 
     def __call__(self, number: int) -> tuple[Tensor, Mapping[str, Tensor]]:
         draw = torch.Generator().manual_seed(self.seed * 1_000_000_007 + number)
