@@ -45,7 +45,7 @@ class WorldConfig:
         scenes: pictures of each asset.
         chunk: assets rendered and encoded at once: one shard.
         meshes: a folder of mesh files that take the place of some procedural assets; "" for none.
-        mesh_share: of the assets, which part is a mesh in a random pose and scale.
+        mesh_share: of the assets, which part is a mesh, turned, stretched and recoloured at random.
         held_out_kinds: kinds of assets that are never trained on, by their words.
     """
 

@@ -52,7 +52,7 @@ def world_source(config: WorldConfig, split: str) -> Source:
         if every and i % every == every - 1:
             rng = np.random.default_rng([config.seed, 3000, i])
             chosen = [files[k] for k in rng.integers(len(files), size=count)]
-            return mesh_chunk(config, chosen, scenes)
+            return mesh_chunk(config, chosen, scenes, rng)
         assets = make_assets(
             config.seed, split, count, start, without=config.held_out_kinds * (split == "train")
         )
@@ -111,8 +111,14 @@ def _loaded(file: Path) -> Asset:
     return load_asset(file)
 
 
-def mesh_chunk(config: WorldConfig, files: list[Path], scenes: SceneTable) -> TripletPictures:
-    """Meshes before procedural backdrops.
+def mesh_chunk(
+    config: WorldConfig,
+    files: list[Path],
+    scenes: SceneTable,
+    rng: np.random.Generator | None = None,
+) -> TripletPictures:
+    """Meshes before procedural backdrops; with `rng` each turned, stretched and with its colour
+    channels exchanged, so that a few files give many assets.
 
     Raises:
         ValueError: a mesh cannot be read; its name.
@@ -120,15 +126,17 @@ def mesh_chunk(config: WorldConfig, files: list[Path], scenes: SceneTable) -> Tr
     views, targets, captions, kinds = [], [], [], []
     for i, file in enumerate(files):
         try:
-            asset = _loaded(file)
+            asset = _loaded(file) if rng is None else _varied(_loaded(file), rng)
         except ValueError as e:
             raise ValueError(f"mesh {file.name}: {e}; take it out of the folder") from e
         kinds.append(" ".join(_WORD.findall(file.stem.lower())) or "thing")
+        channels = np.arange(3) if rng is None else rng.permutation(3)
         seen = render_reference_views(asset, config.views, config.resolution)
-        views.append(np.stack([_bytes(seen.colors), _bytes(seen.point_maps)]))
+        views.append(np.stack([_bytes(seen.colors[..., channels]), _bytes(seen.point_maps)]))
         part = scenes[slice(i * config.scenes, (i + 1) * config.scenes)]
         pairs = [
-            _in_scene(asset, part[slice(j, j + 1)], config.resolution) for j in range(config.scenes)
+            _in_scene(asset, part[slice(j, j + 1)], config.resolution, channels)
+            for j in range(config.scenes)
         ]
         targets.append(np.stack(pairs))
         captions.append(part.captions([kinds[-1]] * config.scenes))
@@ -136,8 +144,21 @@ def mesh_chunk(config: WorldConfig, files: list[Path], scenes: SceneTable) -> Tr
     return TripletPictures(stacked[0], stacked[1], captions, kinds)
 
 
-def _in_scene(asset: Asset, scene: SceneTable, resolution: int) -> np.ndarray:
-    """uint8 [2, 3, H, W] of one asset in one scene: RGB and point map."""
+def _varied(asset: Asset, rng: np.random.Generator) -> Asset:
+    """The asset turned about the vertical and stretched along its own axes, by up to a quarter."""
+    angle = rng.uniform(0, 2 * np.pi)
+    turn = np.eye(3)
+    turn[0, 0] = turn[2, 2] = np.cos(angle)
+    turn[0, 2], turn[2, 0] = np.sin(angle), -np.sin(angle)
+    matrix = turn * rng.uniform(0.8, 1.25, 3)
+    return Asset(
+        [dataclasses.replace(part, vertices=part.vertices @ matrix.T) for part in asset.parts]
+    )
+
+
+def _in_scene(asset: Asset, scene: SceneTable, resolution: int, channels: np.ndarray) -> np.ndarray:
+    """uint8 [2, 3, H, W] of one asset in one scene: RGB, its object's channels in the order given,
+    and point map."""
     seen = SceneCamera(scene, resolution, "cpu")
     pose = np.eye(4)
     pose[:3, :3], pose[:3, 3] = seen.axes[0].T.numpy(), seen.eye[0, 0].numpy()
@@ -147,7 +168,7 @@ def _in_scene(asset: Asset, scene: SceneTable, resolution: int) -> np.ndarray:
     half = torch.from_numpy((asset.extent * asset.scale / 2).astype(np.float32))[None]
     behind = background(scene, half, seen)[0].unflatten(0, (resolution, resolution)).numpy()
     light = 0.8 + 0.1 * (1 + view.normal[..., 1:2])
-    rgb = np.where(view.mask[..., None], view.color * light, behind)
+    rgb = np.where(view.mask[..., None], view.color[..., channels] * light, behind)
     return np.stack([_bytes(rgb), _bytes(view.point_map)])
 
 
