@@ -5,15 +5,14 @@ Import this module first: it sets the host to the given device before anything o
 
 from __future__ import annotations
 
-import ctypes
 import math
 import os
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -226,14 +225,15 @@ class Bench:
 
 
 class Peak:
-    """Highest memory above the start, in bytes: resident memory, or the device's with a GPU."""
+    """Highest memory of tensors above the start, in bytes."""
 
     bytes = 0
 
 
 @contextmanager
 def measured_peak() -> Iterator[Peak]:
-    """Watch the peak memory of what runs inside."""
+    """Watch the peak memory of what runs inside: what the allocators hand out, so that other
+    programs, and what the C library keeps for later, do not count."""
     peak = Peak()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
@@ -243,32 +243,16 @@ def measured_peak() -> Iterator[Peak]:
         torch.cuda.synchronize()
         peak.bytes = torch.cuda.max_memory_allocated() - start
         return
-    _give_back_freed_memory()
-    start, done = _resident(), threading.Event()
-
-    def watch() -> None:
-        while not done.is_set():
-            peak.bytes = max(peak.bytes, _resident() - start)
-            time.sleep(0.002)
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True, acc_events=True
+    ) as profiler:
         yield peak
-    finally:
-        done.set()
-        thread.join()
-
-
-def _give_back_freed_memory() -> None:
-    """What the C allocator keeps for later would hide the next peak."""
-    if sys.platform == "linux":
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-
-
-def _resident() -> int:
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    results = profiler.profiler.kineto_results if profiler.profiler else None
+    events = results.events() if results else []
+    changes = sorted(
+        (e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]" and e.nbytes()
+    )
+    peak.bytes = max(accumulate((nbytes for _, nbytes in changes), initial=0))
 
 
 @contextmanager
