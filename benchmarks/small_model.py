@@ -149,7 +149,7 @@ def pose_and_consistency(small: Small, things: list[Subject]) -> None:
         }
         scores = {}
         for name, (image, point_map) in made.items():
-            row = measure(image, point_map, thing.asset, thing.surface, FOV)
+            row = measure(image, point_map, thing.asset, thing.surface, FOV).values
             if name == "locked":
                 row["asked_iou"] = iou(image_subject(image, view.mask), view.mask)
             check = check_consistency(image, point_map, thing.asset, thing.surface, FOV)
@@ -188,7 +188,7 @@ def photos(small: Small, things: list[Subject]) -> None:
             "ceiling: the mesh's colours on the photo": (start[0].numpy(), placed.point_map),
         }
         for name, (picture, points) in made.items():
-            row = measure(picture, points, thing.asset, thing.surface, FOV)
+            row = measure(picture, points, thing.asset, thing.surface, FOV).values
             row["asked_iou"] = iou(image_subject(picture, asked), asked)
             rows.setdefault(name, []).append(row)
     for name, found in rows.items():
@@ -203,7 +203,7 @@ def approximations(small: Small, things: list[Subject]) -> None:
             picture, points = small.make(
                 small.reference(thing.asset), thing.prompt, i, approximation=approximation
             )
-            rows.append(measure(picture, points, thing.asset, thing.surface, FOV))
+            rows.append(measure(picture, points, thing.asset, thing.surface, FOV).values)
         show(f"{name} ({time.monotonic() - start:.0f} s)", rows)
 
 

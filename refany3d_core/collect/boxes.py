@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ..networks import load
 from .config import Config, settings_of
-from .networks import load
 from .stages import Lazy, Outcome, each_picture
 from .store import Record, Refused
 

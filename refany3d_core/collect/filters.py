@@ -6,12 +6,11 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from ..asset import render
+from ..networks import embed, load_embedder
 from .asset import load_mesh
 from .config import Config, settings_of
-from .networks import load
 from .pictures import box_of, read_mask, read_rgb
 from .pose import camera_of
 from .stages import Lazy, Outcome, each_picture
@@ -29,7 +28,7 @@ class Filters:
         models = {"clip": config.filters.clip, "dino": config.filters.dino}
         self._embeddings = {
             name: Lazy(partial(
-                load, config.model(model), "AutoModel", "AutoImageProcessor", config.run.device
+                load_embedder, config.model(model), config.run.device
             ))
             for name, model in models.items() if model
         }  # fmt: skip
@@ -72,17 +71,8 @@ class Filters:
 
     def cosine(self, name: str, a: np.ndarray, b: np.ndarray) -> float:
         """Of two pictures float [H, W, 3] in 0..1."""
-        import torch
-
-        pictures = [Image.fromarray((np.clip(x, 0, 1) * 255).astype(np.uint8)) for x in (a, b)]
-        with self._embeddings[name] as (network, processor), torch.no_grad():
-            inputs = processor(images=pictures, return_tensors="pt").to(network.device)
-            if hasattr(network, "get_image_features"):
-                out = network.get_image_features(**inputs)
-                out = getattr(out, "pooler_output", out)
-            else:
-                out = network(**inputs).last_hidden_state[:, 0]
-            x, y = torch.nn.functional.normalize(out.float(), dim=-1)
+        with self._embeddings[name] as (network, processor):
+            x, y = embed(network, processor, (a, b))
         return float(x @ y)
 
 

@@ -17,9 +17,9 @@ import numpy as np
 from PIL import Image
 
 from ..asset import Asset, Camera
+from ..networks import load
 from .asset import mesh_path
 from .config import Config
-from .networks import load
 from .pose import PoseStage, checked_camera, scores_of
 from .stages import Lazy, Unreachable
 from .store import Record, Refused

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..networks import kind_of, load
 from .config import Config, settings_of
 from .graph import Graph, Servers
-from .networks import kind_of, load
 from .pictures import box_of, bright, read_mask, write_mask
 from .stages import Lazy, Outcome, each_picture
 from .store import Record, Refused

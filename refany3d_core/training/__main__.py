@@ -206,9 +206,31 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
         "--isolated", action="store_true", help="references see only their own pair (fact 30)"
     )
     command.add_argument("--bounds", action="store_true", help="adds floor and ceiling")
+    command.add_argument(
+        "--locked", action="store_true", help="hold the true point map, as Lock Pose does"
+    )
+    command.add_argument(
+        "--estimate", action="store_true",
+        help="adds shape and colour by a camera found without the map",
+    )  # fmt: skip
+    command.add_argument(
+        "--rank", action="store_true", help="adds whose asset a picture is, by EfficientNet-Lite0"
+    )
     command.add_argument("--clip", default="", help="folder of a CLIP checkpoint: adds CLIP-I")
     command.add_argument("--dino", default="", help="folder of a DINO checkpoint: adds DINO")
-    command.add_argument("--matches", action="store_true", help="adds SIFT matches")
+    command.add_argument(
+        "--lpips", default="", metavar="FILE",
+        help="torchvision's AlexNet or VGG16 weights: adds LPIPS",
+    )  # fmt: skip
+    command.add_argument(
+        "--matches", nargs="?", const="sift", default="", metavar="MATCHER",
+        help="adds match counts, with --locked the Matching Error: sift, or one of vismatch's, "
+        "such as gim-dkm, romav2",
+    )  # fmt: skip
+    command.add_argument(
+        "--judge", default="", metavar="FOLDER",
+        help="folder of a vision-language model: adds its marks",
+    )  # fmt: skip
 
 
 def main() -> int:

@@ -102,7 +102,7 @@ class Batches:
                 noise = torch.randn(target.shape, generator=draw)
                 caption = "" if gone[1] < config.text_drop else asset.captions[scene]
                 samples.append((target, noise, t, *self.texts(caption)))
-            views = self.triplets.views(asset)
+            views = self.triplets.views(asset)[:, : config.reference_views or None]
             references.append(self.triplets.black.expand_as(views) if dropped else views)
         targets, noises, levels, context, pooled = (
             torch.stack(part).to(self.device, non_blocking=True) for part in zip(*samples)

@@ -171,6 +171,8 @@ class RefAny3DConfig(StageConfig):
         shared_targets: targets of each asset that share one pass over its references, which then
             see only their own pair, as in the published cache (METHOD fact 30); 0 for the published
             training, in which the references see text and targets too.
+        reference_views: how many of the set's reference views are used, from the front on; 0 for
+            all.
         start: folder of another variant in the run to go on from: its adapters, and its base if it
             trained one.
         samples: validation pictures.
@@ -192,6 +194,7 @@ class RefAny3DConfig(StageConfig):
     reference_drop: float = 0.1
     train_base: bool = False
     shared_targets: int = 0
+    reference_views: int = 0
     start: str = ""
     samples: int = 2
     sample_steps: int = 28
@@ -333,6 +336,11 @@ def _check_sizes(config: Config, path: str | Path) -> None:
     if not 1 <= config.views <= 60:
         raise ValueError(f"{path}: views is {config.views}, expected 1 to 60 (METHOD fact 36)")
     for name, variant in config.refany3d.items():
+        if not 0 <= variant.reference_views <= config.views:
+            raise ValueError(
+                f"{path} [refany3d.{name}]: reference_views is {variant.reference_views}, the set "
+                f"has {config.views}; 0 for all"
+            )
         copies = variant.shared_targets
         if copies and variant.batch % copies:
             raise ValueError(

@@ -103,7 +103,7 @@ class AdapterTraining:
         base = models.model.model
         self.dtype = base.get_dtype_inference()
         asset = data.triplets.assets[0]
-        views = data.triplets.views(asset)
+        views = data.triplets.views(asset)[:, : config.reference_views or None]
         check_memory(base.diffusion_model, config, asset.size, views, data.texts(""), self.dtype)
         torch.manual_seed(config.seed)
         self.transformer = on_device(models.model)
@@ -193,7 +193,7 @@ class AdapterTraining:
         chosen = triplets.assets[:: max(1, len(triplets.assets) // self.config.samples)]
         rows = []
         for asset in chosen[: self.config.samples]:
-            views, maps = triplets.views(asset)
+            views, maps = triplets.views(asset)[:, : self.config.reference_views or None]
             height, width = (8 * side for side in asset.size)
             context, pooled = texts(asset.captions[0])
             reference = Reference(views, maps, triplets.black[None])

@@ -100,7 +100,8 @@ def test_the_picture_shows_the_asset_that_was_given(demo, subjects):
         prompt = f"a {subject.name} on grass in front of a blue sky"
         for kind, other in (("right", subject), ("wrong", subjects[(i + 1) % COUNT])):
             image, point_map = demo.make(demo.reference(other.glb), prompt, seed=i)
-            rows[kind].append(measure(image, point_map, subject.asset, subject.surface, 45.0))
+            found = measure(image, point_map, subject.asset, subject.surface, 45.0)
+            rows[kind].append(found.values)
     mean = {k: {m: np.nanmean([row[m] for row in v]) for m in v[0]} for k, v in rows.items()}
     assert mean["right"]["colour_error"] < 0.75 * mean["wrong"]["colour_error"]
     assert mean["right"]["subject_iou"] > 0.6

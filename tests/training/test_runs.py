@@ -58,6 +58,12 @@ like = "full"
 start = "full"
 train_base = false
 shared_targets = 0
+
+[refany3d.one_view]
+like = "full"
+start = "full"
+reference_views = 1
+point_maps = false
 """
 FLUX = """
 [models]
@@ -149,7 +155,7 @@ def test_the_small_model_trains_from_nothing_and_is_judged(tools, dataset, tmp_p
     config.write_text(SMALL)
     trained = tools.run("train", config, "--output", output)
     assert trained.returncode == 0, trained.stderr
-    for variant in ("full", "published"):
+    for variant in ("full", "published", "one_view"):
         assert all((output / variant / f"{file}.safetensors").is_file() for file in FILES)
     assert (output / "full" / "samples" / "adapters_end.png").is_file()
     again = tools.run("train", config, "--output", output)
@@ -163,6 +169,18 @@ def test_the_small_model_trains_from_nothing_and_is_judged(tools, dataset, tmp_p
     with open(tmp_path / "judged" / "lcm_right_references.csv") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 and "matches" in rows[0]
+    assert "| map_error |" in judged.stdout and "asked_iou" not in judged.stdout
+    one_view = tools.run("evaluate", config, "--model", output / "one_view", "--output",
+                         tmp_path / "one", "--count", 2, "--steps", 2, "--references", "right",
+                         "--matches", "--estimate")  # fmt: skip
+    assert one_view.returncode == 0, one_view.stderr
+    assert "map_error" not in one_view.stdout and "| estimate_posed |" in one_view.stdout
+    locked = tools.run("evaluate", config, "--model", output / "full", "--output",
+                       tmp_path / "locked", "--count", 2, "--steps", 2, "--references", "right",
+                       "--locked", "--matches")  # fmt: skip
+    assert "| matched_share |" in locked.stdout and "| asked_iou |" in locked.stdout, locked.stderr
+    with open(tmp_path / "locked" / "euler_right_references.csv") as file:
+        assert all(float(row["silhouette_iou"]) > 0.5 for row in csv.DictReader(file))
     with_set = tmp_path / "dataset.toml"
     with_set.write_text(f'[dataset]\npath = "{dataset.as_posix()}"\nresolution = 64\nviews = 2\n')
     ours = ("evaluate", with_set, "--model", output / "full", "--output", tmp_path / "compared",

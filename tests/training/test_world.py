@@ -45,7 +45,7 @@ def test_reference_views_are_those_of_the_mesh(held_out, row):
 def test_a_true_picture_measures_as_true(held_out, targets, row):
     image, point_map, mask = (x[row] for x in targets)
     asset = load_bytes(asset_glb(held_out, row), "glb")
-    found = measure(image, point_map, asset, SurfaceColors(asset), 45.0)
+    found = measure(image, point_map, asset, SurfaceColors(asset), 45.0).values
     assert found["posed"] == 1
     assert found["subject_iou"] > 0.95 and found["silhouette_iou"] > 0.95
     assert found["colour_error"] < 0.04 and found["map_error"] < 0.02
@@ -61,14 +61,16 @@ def test_a_bent_map_is_measured_from_about_its_true_camera(held_out, row):
     bend = 0.1 * np.sin(4 * view.point_map[..., ::-1] + (0.0, 1.0, 2.0))
     bent = np.where(view.mask[..., None], view.point_map + bend, 1.0).clip(0, 1)
     error = np.linalg.norm((bent - view.point_map)[view.mask], axis=-1).mean()
-    found = measure(bent, bent, asset, SurfaceColors(asset), 45.0)
+    found = measure(bent, bent, asset, SurfaceColors(asset), 45.0).values
     assert 0.03 < found["map_error"] < 1.1 * error and found["silhouette_iou"] > 0.85
 
 
 def test_another_assets_colours_measure_as_wrong(held_out, targets):
     image, point_map, _ = (x[3] for x in targets)
     asset, other = (load_bytes(asset_glb(held_out, row), "glb") for row in (3, 4))
-    right, wrong = (measure(image, point_map, a, SurfaceColors(a), 45.0) for a in (asset, other))
+    right, wrong = (
+        measure(image, point_map, a, SurfaceColors(a), 45.0).values for a in (asset, other)
+    )
     assert wrong["colour_error"] > 4 * right["colour_error"]
 
 
@@ -84,5 +86,5 @@ def test_the_images_own_subject_is_found_beside_a_shifted_map(targets, shift):
 def test_an_empty_map_measures_as_nothing(held_out):
     asset = load_bytes(asset_glb(held_out, 0), "glb")
     white = np.ones((32, 32, 3), np.float32)
-    found = measure(white, white, asset, SurfaceColors(asset), None)
+    found = measure(white, white, asset, SurfaceColors(asset), None).values
     assert found["coverage"] == 0 and found["posed"] == 0 and np.isnan(found["map_error"])

@@ -6,10 +6,12 @@ itself, looked up at the points that the map names and rendered from the camera 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from ...asset.model import Asset
-from ...asset.render import render
+from ...asset.render import View, render
 from ...pointmap.camera import normalised_box, recover_camera
 from ...pointmap.consistency import SurfaceColors
 from ...pointmap.decode import decode
@@ -21,14 +23,27 @@ BAND = 0.06
 """Half the width of the uncertain band around the map's outline, of the picture's side."""
 
 
+@dataclass(frozen=True, eq=False)
+class Fidelity:
+    """Measures of one picture, and the asset from the camera that its map comes nearest to.
+
+    Attributes:
+        values: by name; those that do not exist for the picture are NaN.
+        view: None where there is no such camera.
+    """
+
+    values: dict[str, float]
+    view: View | None
+
+
 def measure(
     image: np.ndarray,
     point_map: np.ndarray,
     asset: Asset,
     surface: SurfaceColors,
     fov: float | None,
-) -> dict[str, float]:
-    """Measures of one picture; those that do not exist for it are NaN.
+) -> Fidelity:
+    """Measures of one picture.
 
     Args:
         image: float [H, W, 3] in 0..1, sRGB.
@@ -37,7 +52,7 @@ def measure(
         surface: its colours.
         fov: vertical field of view in degrees, None where it is not known.
 
-    Returns:
+    The values are
         coverage: share of the picture that is subject by the map.
         subject_iou: of the map's subject and the image's own (see `image_subject`).
         colour_error: mean absolute difference of the image from the asset's colour at the points
@@ -56,10 +71,10 @@ def measure(
              "posed_colour_error", "psnr")  # fmt: skip
     out = {"coverage": float(mask.mean()), "posed": 0.0, **dict.fromkeys(names, float("nan"))}
     if not mask.any():
-        return out
+        return Fidelity(out, None)
     colours, distance = surface.at(decoded.xyz[mask])
     out["subject_iou"] = iou(mask, image_subject(image, mask))
-    out["colour_error"] = _colour_error(image[mask], colours)
+    out["colour_error"] = colour_error(image[mask], colours)
     out["surface_distance"] = float(distance.mean() / 2)  # the normalised frame is 2 long
     try:
         recover_camera(point_map, asset, fov)
@@ -69,17 +84,17 @@ def measure(
     try:
         camera = best_pose(point_map, decoded, asset, fov)
     except ValueError:
-        return out
+        return Fidelity(out, None)
     view = render(asset, camera)
     both = mask & view.mask
     out["silhouette_iou"] = iou(mask, view.mask)
     if both.any():
         off = np.linalg.norm(point_map[both] - view.point_map[both], axis=-1)
-        error = image[both] - view.color[both] * _shade(image[both], view.color[both])
+        error = image[both] - view.color[both] * shade(image[both], view.color[both])
         out["map_error"] = float(off.mean())
         out["posed_colour_error"] = float(np.abs(error).mean())
         out["psnr"] = float(-10 * np.log10(max(float((error**2).mean()), 1e-10)))
-    return out
+    return Fidelity(out, view)
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> float:
@@ -87,12 +102,14 @@ def iou(a: np.ndarray, b: np.ndarray) -> float:
     return float((a & b).sum() / max((a | b).sum(), 1))
 
 
-def _shade(seen: np.ndarray, colours: np.ndarray) -> float:
+def shade(seen: np.ndarray, colours: np.ndarray) -> float:
+    """The brightness within SHADES that brings an asset's unlit colours nearest to those seen."""
     return float(np.clip((seen * colours).sum() / max((colours**2).sum(), 1e-9), *SHADES))
 
 
-def _colour_error(seen: np.ndarray, colours: np.ndarray) -> float:
-    return float(np.abs(seen - colours * _shade(seen, colours)).mean())
+def colour_error(seen: np.ndarray, colours: np.ndarray) -> float:
+    """Mean absolute difference of colours [N, 3] after one brightness."""
+    return float(np.abs(seen - colours * shade(seen, colours)).mean())
 
 
 def image_subject(image: np.ndarray, near: np.ndarray) -> np.ndarray:

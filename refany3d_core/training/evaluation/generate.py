@@ -13,6 +13,7 @@ from ...asset.load import load_bytes
 from ...asset.model import Asset
 from ...host.conditioning import with_references
 from ...host.latents import empty_joint_latent, split_joint_latent
+from ...host.locked_latent import locked_joint_latent
 from ...host.patch import patch_model
 from ...host.routing import Adapters
 from ...host.sampling import PUBLISHED_SCHEDULE, sample_joint, sigmas
@@ -24,10 +25,9 @@ from ..config import WorldConfig
 from ..models import Models
 from ..small.world.assets import AssetTable, make_assets
 from ..small.world.mesh import asset_glb
-from ..small.world.triplets import scenes_of, world_chunk
+from ..small.world.triplets import camera_of, scenes_of, world_chunk
 from ..triplets import Source, TripletPictures
-from .judge import Sample, judge, judge_by_views
-from .learned_measures import Similarity
+from .judge import Judged, Judgement, Sample, judge, judge_by_views
 
 WORLD_FOV = 45.0
 """Vertical field of view of the procedural world's cameras, degrees."""
@@ -49,6 +49,8 @@ class Settings:
         seed: of the noise.
         isolated: references see only their own pair (METHOD fact 30).
         components: which parts of the method are on.
+        views: reference views of each asset, 0 for all that there are.
+        locked: the true point map is held, as Lock Pose does: the scene's camera is asked for.
     """
 
     references: str = "right"
@@ -58,6 +60,8 @@ class Settings:
     seed: int = 0
     isolated: bool = False
     components: Components = Components()
+    views: int = 0
+    locked: bool = False
 
 
 class HeldOut:
@@ -83,9 +87,11 @@ class HeldOut:
             index += 1
         self.names = [f"{i}_{row.name(0)}" for i, row in found]
         self._glbs = [asset_glb(row, 0) for _, row in found]
+        scenes = [scenes_of(config, "held_out", i, 1) for i, _ in found]
+        self.cameras = [camera_of(scene, config.resolution) for scene in scenes]
         chunks = [
-            world_chunk(config, row, scenes_of(config, "held_out", i, 1), torch.device("cpu"))
-            for i, row in found
+            world_chunk(config, row, scene, torch.device("cpu"))
+            for (_, row), scene in zip(found, scenes)
         ]
         self.captions = [chunk.captions[0][0] for chunk in chunks]
         self.pictures: TripletPictures = TripletPictures(
@@ -98,16 +104,27 @@ class HeldOut:
     def __len__(self) -> int:
         return len(self.names)
 
-    def samples(self, pictures: Tensor) -> Iterator[Sample]:
-        """Pictures [N, 2, 3, H, W] in 0..1, RGB then map, with their assets."""
+    def samples(self, pictures: Tensor, maps: bool = True, asked: bool = False) -> Iterator[Sample]:
+        """Pictures with their assets.
+
+        Args:
+            pictures: [N, 2, 3, H, W] in 0..1, RGB then map.
+            maps: the maps are the method's; without, they are left out.
+            asked: the scenes' cameras were asked for.
+        """
         for i, pair in enumerate(pictures):
             image, point_map = pair.permute(0, 2, 3, 1).float().cpu().numpy()
             asset: Asset = load_bytes(self._glbs[i], "glb")
-            yield Sample(self.names[i], asset, self.captions[i], image, point_map, WORLD_FOV)
+            yield Sample(
+                self.names[i], asset, self.captions[i], image, point_map if maps else None,
+                WORLD_FOV, self.cameras[i] if asked else None,
+            )  # fmt: skip
 
-    def judge(self, pictures: Tensor, similarities: list[Similarity]) -> list[dict]:
-        """A row of measures for every picture."""
-        return judge(self.samples(pictures), similarities)
+    def judge(
+        self, pictures: Tensor, judgement: Judgement, maps: bool = True, asked: bool = False
+    ) -> list[Judged]:
+        """Measure every picture; `maps` and `asked` as for `samples`."""
+        return judge(self.samples(pictures, maps, asked), judgement)
 
 
 class HeldOutRecords:
@@ -144,11 +161,13 @@ class HeldOutRecords:
     def __len__(self) -> int:
         return len(self.names)
 
-    def judge(self, pictures: Tensor, similarities: list[Similarity]) -> list[dict]:
-        """A row of similarities to the record's own views for every picture."""
+    def judge(
+        self, pictures: Tensor, judgement: Judgement, maps: bool = True, asked: bool = False
+    ) -> list[Judged]:
+        """Compare every picture with the record's own views."""
         images = pictures[:, 0].permute(0, 2, 3, 1).float().cpu().numpy()
         views = self.pictures.views[:, 0].permute(0, 1, 3, 4, 2).float().numpy() / 255
-        return judge_by_views(self.names, self.captions, list(images), list(views), similarities)
+        return judge_by_views(self.names, self.captions, list(images), list(views), judgement)
 
 
 @torch.no_grad()
@@ -174,7 +193,8 @@ def generate(
     out = []
     for i in range(len(held_out)):
         j = (i + 1) % len(held_out) if settings.references == "wrong" else i
-        views, maps = encode(source.views[j].flatten(0, 1)).chunk(2)
+        shown = source.views[j][:, : settings.views or None]
+        views, maps = encode(shown.flatten(0, 1)).chunk(2)
         if settings.references == "none":
             views, maps = black.expand_as(views), black.expand_as(maps)
         ((context, pooled),) = models.encoders.texts([held_out.captions[i]])
@@ -182,8 +202,12 @@ def generate(
         positive, negative = with_references(
             [(context[None], options)], Reference(views, maps, black)
         )
+        start = empty_joint_latent(width, height, 1)
+        if settings.locked:
+            true_map = source.targets[i, 0, 1].movedim(0, -1)[None].float() / 255
+            start = locked_joint_latent("evaluate", models.vae, true_map, 1.0)
         latent = sample_joint(
-            patched, positive, negative, empty_joint_latent(width, height, 1), levels,
+            patched, positive, negative, start, levels,
             settings.image_guidance, settings.sampler, settings.seed + i,
         )  # fmt: skip
         out.append(_decoded(models, [p["samples"] for p in split_joint_latent(latent)]))

@@ -9,17 +9,24 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from ...asset import load_asset
+from ...asset.cameras import Camera, from_viewport
 from ...asset.model import Asset
+from ...asset.render import View, render
 from ...asset.views import render_reference_views
 from ...pointmap.consistency import SurfaceColors
 from ..checkpoint import save_json
-from .fidelity import measure
-from .learned_measures import Similarity
+from .estimated import measure_by_estimate
+from .fidelity import image_subject, iou, measure
+from .learned_measures import Compared, Features, Measure, ranks
+
+VIEWS = 8
+"""Reference views that pictures are compared with."""
 
 
 @dataclass(frozen=True)
@@ -30,22 +37,57 @@ class Sample:
         name: for the table.
         asset: the asset that was asked for.
         prompt: the caption.
-        image, point_map: float32 [H, W, 3] in 0..1.
+        image: float32 [H, W, 3] in 0..1.
+        point_map: like it; None of a method that makes none.
         fov: vertical field of view in degrees, None where it is not known.
+        camera: that was asked for, None where the picture's pose was free.
     """
 
     name: str
     asset: Asset
     prompt: str
     image: np.ndarray
-    point_map: np.ndarray
+    point_map: np.ndarray | None
     fov: float | None
+    camera: Camera | None = None
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What is measured beside fidelity.
+
+    Attributes:
+        measures: columns of the picture and what it is compared with.
+        features: of the network that ranks the assets; None for no ranking.
+        estimate: the columns by a camera that is found without the map.
+    """
+
+    measures: Sequence[Measure] = ()
+    features: Features | None = None
+    estimate: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """The measures of one picture, and the asset from its camera.
+
+    Attributes:
+        row: name, prompt and measures.
+        render: float32 [H, W, 3], the asset on white from the camera that was asked for, or else
+            from the one that the map comes nearest to; None where there is none.
+        mask: bool [H, W], where the render shows the asset.
+    """
+
+    row: dict
+    render: np.ndarray | None
+    mask: np.ndarray | None
 
 
 def samples_in(path: Path) -> Iterator[Sample]:
-    """Given pictures: a JSON list of {"mesh", "image", "point_map", "prompt", "fov"}.
+    """Given pictures: a JSON list of {"mesh", "image", "point_map", "prompt", "fov", "camera"}.
 
-    Paths are relative to the file; "fov" may be missing.
+    Paths are relative to the file. "point_map" may be missing for all that a method without maps
+    made; "fov" may be missing; "camera" is the one that was asked for, as LOAD3D_CAMERA has it.
 
     Raises:
         ValueError: entries are incomplete or their files missing; all are named.
@@ -53,66 +95,105 @@ def samples_in(path: Path) -> Iterator[Sample]:
     from PIL import Image
 
     entries = json.loads(path.read_text())
-    wanted = ("mesh", "image", "point_map", "prompt")
+    wanted, files = ("mesh", "image", "prompt"), ("mesh", "image", "point_map")
     faults = []
     for i, entry in enumerate(entries):
         faults += [f"entry {i} has no '{key}'" for key in wanted if not entry.get(key)]
-        files = [path.parent / entry[key] for key in wanted[:3] if entry.get(key)]
-        faults += [f"entry {i}: there is no file '{f.name}'" for f in files if not f.is_file()]
+        paths = [path.parent / entry[key] for key in files if entry.get(key)]
+        faults += [f"entry {i}: there is no file '{f.name}'" for f in paths if not f.is_file()]
     if faults:
         raise ValueError(f"{path.name}: {len(faults)} faults: " + "; ".join(faults))
     for i, entry in enumerate(entries):
-        pictures = [
+        image, point_map = (
             np.asarray(Image.open(path.parent / entry[key]).convert("RGB"), np.float32) / 255
+            if entry.get(key)
+            else None
             for key in ("image", "point_map")
-        ]
-        asset = load_asset(path.parent / entry["mesh"])
-        yield Sample(f"{i}", asset, entry["prompt"], pictures[0], pictures[1], entry.get("fov"))
+        )
+        assert image is not None
+        asset, camera = load_asset(path.parent / entry["mesh"]), None
+        if entry.get("camera"):
+            height, width = image.shape[:2]
+            camera = from_viewport(entry["camera"], asset, width, height)
+        yield Sample(f"{i}", asset, entry["prompt"], image, point_map, entry.get("fov"), camera)
 
 
-def judge(samples: Iterable[Sample], similarities: list[Similarity]) -> list[dict]:
-    """A row of measures for every sample.
-
-    Args:
-        samples: what to judge.
-        similarities: further columns, of the image against reference views (the best view counts).
-    """
+def judge(samples: Iterable[Sample], judgement: Judgement = Judgement()) -> list[Judged]:
+    """Measure every sample."""
     samples = list(samples)
+    call = partial(_measured, estimate=judgement.estimate)
     with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
-        rows = list(pool.map(_measured, samples))
-    for sample, row in zip(samples, rows) if similarities else ():
-        views = render_reference_views(sample.asset, 8, max(sample.image.shape[:2])).colors
-        for similarity in similarities:
-            row[similarity.name] = max(similarity(sample.image, view) for view in views)
-    return rows
+        judged = list(pool.map(call, samples))
+    if not judgement.measures and judgement.features is None:
+        return judged
+    views = [
+        render_reference_views(sample.asset, VIEWS, max(sample.image.shape[:2])).colors
+        for sample in samples
+    ]
+    for sample, own, found in zip(samples, views, judged):
+        asked = sample.camera is not None
+        compared = Compared(sample.image, own, sample.prompt, found.render, found.mask, asked)
+        for column in judgement.measures:
+            found.row.update(column(compared))
+    if judgement.features is not None:
+        images = [sample.image for sample in samples]
+        _rank(judgement.features, [found.row for found in judged], images, views)
+    return judged
 
 
 def judge_by_views(
     names: Sequence[str],
     prompts: Sequence[str],
     images: Sequence[np.ndarray],
-    views: Sequence[Sequence[np.ndarray]],
-    similarities: Sequence[Similarity],
-) -> list[dict]:
-    """A row for every picture whose asset is known by its reference views alone.
+    views: Sequence[np.ndarray],
+    judgement: Judgement,
+) -> list[Judged]:
+    """Measure pictures whose assets are known by their reference views alone.
 
     Args:
         names, prompts: for the table.
         images: float [H, W, 3] in 0..1.
-        views: of each picture's asset, alike.
-        similarities: the columns; the best view counts.
+        views: float [n, H, W, 3] of each picture's asset.
+        judgement: its measures and ranking.
     """
-    return [
-        {"name": name, "prompt": prompt}
-        | {s.name: float(max(s(image, view) for view in own)) for s in similarities}
-        for name, prompt, image, own in zip(names, prompts, images, views)
-    ]
+    rows: list[dict] = []
+    for name, prompt, image, own in zip(names, prompts, images, views):
+        rows.append({"name": name, "prompt": prompt})
+        for column in judgement.measures:
+            rows[-1].update(column(Compared(image, own, prompt)))
+    if judgement.features is not None:
+        _rank(judgement.features, rows, images, views)
+    return [Judged(row, None, None) for row in rows]
 
 
-def _measured(sample: Sample) -> dict:
-    surface = SurfaceColors(sample.asset)
-    found = measure(sample.image, sample.point_map, sample.asset, surface, sample.fov)
-    return {"name": sample.name, "prompt": sample.prompt, **found}
+def _rank(
+    features: Features,
+    rows: list[dict],
+    images: Sequence[np.ndarray],
+    views: Sequence[np.ndarray],
+) -> None:
+    """Add each picture's ranking among all assets to its row."""
+    for row, place in zip(rows, ranks(features, images, views)):
+        row["ranked_first"] = float(place == 1)
+        row["rank"] = float(place)
+
+
+def _measured(sample: Sample, estimate: bool) -> Judged:
+    row: dict = {"name": sample.name, "prompt": sample.prompt}
+    view: View | None = None
+    if sample.point_map is not None:
+        surface = SurfaceColors(sample.asset)
+        found = measure(sample.image, sample.point_map, sample.asset, surface, sample.fov)
+        row.update(found.values)
+        view = found.view
+    if sample.camera is not None:
+        view = render(sample.asset, sample.camera)
+        row["asked_iou"] = iou(image_subject(sample.image, view.mask), view.mask)
+    if estimate:
+        row.update(measure_by_estimate(sample.image, sample.asset, sample.fov))
+    if view is None:
+        return Judged(row, None, None)
+    return Judged(row, view.color, view.mask)
 
 
 def summary(rows: list[dict]) -> dict[str, dict[str, float]]:

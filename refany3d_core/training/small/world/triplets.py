@@ -156,15 +156,21 @@ def _varied(asset: Asset, rng: np.random.Generator) -> Asset:
     )
 
 
-def _in_scene(asset: Asset, scene: SceneTable, resolution: int, channels: np.ndarray) -> np.ndarray:
-    """uint8 [2, 3, H, W] of one asset in one scene: RGB, its object's channels in the order given,
-    and point map."""
+def camera_of(scene: SceneTable, resolution: int) -> Camera:
+    """The camera of one scene, in the normalised frame."""
     seen = SceneCamera(scene, resolution, "cpu")
     pose = np.eye(4)
     pose[:3, :3], pose[:3, 3] = seen.axes[0].T.numpy(), seen.eye[0, 0].numpy()
     right, up = scene.shift[0] * resolution / 2
     fov = math.degrees(FIELD_OF_VIEW)
-    view = render(asset, Camera(pose, fov, resolution, resolution, (float(right), float(-up))))
+    return Camera(pose, fov, resolution, resolution, (float(right), float(-up)))
+
+
+def _in_scene(asset: Asset, scene: SceneTable, resolution: int, channels: np.ndarray) -> np.ndarray:
+    """uint8 [2, 3, H, W] of one asset in one scene: RGB, its object's channels in the order given,
+    and point map."""
+    seen = SceneCamera(scene, resolution, "cpu")
+    view = render(asset, camera_of(scene, resolution))
     half = torch.from_numpy((asset.extent * asset.scale / 2).astype(np.float32))[None]
     behind = background(scene, half, seen)[0].unflatten(0, (resolution, resolution)).numpy()
     light = 0.8 + 0.1 * (1 + view.normal[..., 1:2])

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def device_of(name: str) -> str:
@@ -46,10 +52,48 @@ def kind_of(model: str) -> str:
     Raises:
         ValueError: not a checkpoint.
     """
-    from transformers import PreTrainedConfig
-
+    try:
+        from transformers import PreTrainedConfig
+    except ImportError as error:
+        raise ValueError(
+            f"'{model}' needs transformers (pip install -U transformers): {error}"
+        ) from error
     try:
         values, _ = PreTrainedConfig.get_config_dict(model)
     except (OSError, ValueError) as error:
         raise ValueError(f"'{model}' is no checkpoint: {error}") from error
     return str(values.get("model_type", ""))
+
+
+def load_embedder(model: str, device: str) -> tuple[Any, Any]:
+    """(network, processor) that `embed` takes: CLIP (whole or its vision part with the projection),
+    SigLIP, DINO, DINOv2, DINOv3, as transformers saves them.
+
+    Raises:
+        ValueError: as `load`.
+    """
+    clip = kind_of(model) in ("clip", "clip_vision_model")
+    auto = "CLIPVisionModelWithProjection" if clip else "AutoModel"
+    return load(model, auto, "AutoImageProcessor", device)
+
+
+def embed(network: Any, processor: Any, pictures: Sequence[np.ndarray]) -> Tensor:
+    """Unit embeddings float32 [N, D] on the CPU: CLIP's and SigLIP's image embedding, the class
+    token of others.
+
+    Args:
+        network, processor: of `load_embedder`.
+        pictures: float [H, W, 3] in 0..1 each.
+    """
+    import torch
+
+    pixels = [(np.clip(x, 0, 1) * 255).round().astype(np.uint8) for x in pictures]
+    with torch.no_grad():
+        inputs = processor(images=pixels, return_tensors="pt").to(network.device)
+        if hasattr(network, "get_image_features"):
+            out = network.get_image_features(**inputs)
+            out = getattr(out, "pooler_output", out)
+        else:
+            out = network(**inputs)
+            out = out.image_embeds if "image_embeds" in out else out.last_hidden_state[:, 0]
+        return torch.nn.functional.normalize(out.float(), dim=-1).cpu()
