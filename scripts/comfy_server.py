@@ -196,7 +196,10 @@ class ComfyServer:
 
     def wait_until_idle(self) -> None:
         """Wait until nothing runs and nothing is queued."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while any(self.get("/queue").values()):
+            if time.monotonic() > deadline:
+                raise ServerError(f"Not idle in {PATIENCE_SECONDS} s:\n{self.log()[-3000:]}")
             time.sleep(0.2)
 
     def interrupt(self) -> None:

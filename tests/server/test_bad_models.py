@@ -4,7 +4,6 @@ The sentences for each kind of damage are tested in tests/parity; here it is the
 """
 
 import re
-import time
 
 import pytest
 import torch
@@ -33,10 +32,8 @@ def refusal(server, template_graph):
         with pytest.raises(ServerError) as error:
             server.run(graph)
         # The host runs the outputs that the refused node does not reach, such as the views.
-        limit = time.monotonic() + 120
-        while server.get("/queue")["queue_running"] and time.monotonic() < limit:
-            time.sleep(0.1)
-        assert server.running() and not server.get("/queue")["queue_running"]
+        server.wait_until_idle()
+        assert server.running()
         return str(error.value)
 
     yield run

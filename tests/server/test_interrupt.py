@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from comfy_server import PATIENCE_SECONDS
+
 pytestmark = pytest.mark.server
 
 
@@ -33,7 +35,7 @@ def interrupt_during(server, graph: dict, node_type: str) -> dict:
             await asyncio.to_thread(server.interrupt)
             return prompt
 
-    return server.wait(asyncio.run(run()))
+    return server.wait(asyncio.run(asyncio.wait_for(run(), PATIENCE_SECONDS)))
 
 
 def was_interrupted(entry: dict) -> bool:

@@ -66,7 +66,7 @@ def photo(server, tmp_path_factory):
 
 
 def saved(server, graph: dict) -> dict[str, np.ndarray]:
-    files = server.files(server.run(graph, seconds=300))
+    files = server.files(server.run(graph))
     return {file.name.split("_0")[0]: np.asarray(Image.open(file).convert("RGB")) for file in files}
 
 
@@ -110,7 +110,7 @@ def test_many_cameras_in_one_run(server):
         "RefAny3D_SaveCameraPath", cameras=["place1", 6], point_maps=["place1", 1],
         images=["decode1", 0], masks=["place1", 2], filename_prefix="paths/turn", caption="",
     )  # fmt: skip
-    files = server.files(server.run(graph, seconds=300))
+    files = server.files(server.run(graph))
     assert len(files) == 3
     folder = server.output_folder() / "paths" / "turn_00001"
     assert (folder / "transforms.json").is_file()

@@ -1,13 +1,17 @@
 """A server of its own, with the bundled model, for tests that hurt it."""
 
+import asyncio
+import json
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 
+import aiohttp
 import pytest
 
-from comfy_server import ComfyServer
+from comfy_server import PATIENCE_SECONDS, ComfyServer
 from graph import set_widgets, template, to_api
 from host_setup import Host
 
@@ -60,3 +64,24 @@ def pixels(server: ComfyServer, outputs: dict) -> list[bytes]:
 
     files = [file for file in server.files(outputs) if file.suffix == ".png"]
     return [Image.open(file).tobytes() for file in sorted(files, key=lambda f: f.name)]
+
+
+def kill_during(server, graph: dict, kind: str, after: float) -> None:
+    """Queue a graph and kill the server `after` seconds into a node of this type."""
+    node = next(key for key, value in graph.items() if value["class_type"] == kind)
+
+    async def run() -> None:
+        url = f"{server.url}/ws?clientId={server.client_id}"
+        async with aiohttp.ClientSession() as session, session.ws_connect(url) as socket:
+            await asyncio.to_thread(server.queue, graph)
+            async for message in socket:
+                if message.type is aiohttp.WSMsgType.TEXT:
+                    event = json.loads(message.data)
+                    assert event["type"] != "execution_error", event["data"]
+                    if event["type"] == "executing" and event["data"]["node"] == node:
+                        break
+            await asyncio.sleep(after)
+            server.process.send_signal(signal.SIGKILL)
+
+    asyncio.run(asyncio.wait_for(run(), PATIENCE_SECONDS))
+    server.process.wait()

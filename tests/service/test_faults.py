@@ -1,6 +1,5 @@
 """The server killed, without memory, without disk: nothing half-written, and it goes on."""
 
-import asyncio
 import json
 import os
 import random
@@ -12,18 +11,18 @@ import sys
 import time
 from pathlib import Path
 
-import aiohttp
 import psutil
 import pytest
 import torch
 
 from comfy_server import failure
 
-from .conftest import LONG, TEMPLATES, graph_of, pixels
+from .conftest import LONG, TEMPLATES, graph_of, kill_during, pixels
 
 pytestmark = pytest.mark.server
 
-KILLS = 20 if LONG else 1
+KILLS = 14 if LONG else 1
+"""And six in test_kills_in_training.py."""
 SHORTAGES = 30 if LONG else 3
 WRITES = 200 if LONG else 20
 COLLECTORS = 10 if LONG else 1
@@ -39,27 +38,6 @@ def whole_graph(info: dict, seed: int = 0, pitch: float = 0.0) -> dict:
         "save its reference", info,
         RefAny3D_Sampler={"seed": seed}, RefAny3D_RenderViews={"pitch": pitch},
     )  # fmt: skip
-
-
-def kill_during(server, graph: dict, kind: str, after: float) -> None:
-    """Queue a graph and kill the server `after` seconds into a node of this type."""
-    node = next(key for key, value in graph.items() if value["class_type"] == kind)
-
-    async def run() -> None:
-        url = f"{server.url}/ws?clientId={server.client_id}"
-        async with aiohttp.ClientSession() as session, session.ws_connect(url) as socket:
-            await asyncio.to_thread(server.queue, graph)
-            async for message in socket:
-                if message.type is aiohttp.WSMsgType.TEXT:
-                    event = json.loads(message.data)
-                    assert event["type"] != "execution_error", event["data"]
-                    if event["type"] == "executing" and event["data"]["node"] == node:
-                        break
-            await asyncio.sleep(after)
-            server.process.send_signal(signal.SIGKILL)
-
-    asyncio.run(run())
-    server.process.wait()
 
 
 def left_behind(server) -> list[str]:
@@ -168,6 +146,7 @@ def test_kills_while_collecting(tmp_path):
         )  # fmt: skip
         assert process.stdout.readline() == "ready\n"
         while not dataset.exists():
+            assert process.poll() is None
             time.sleep(0.01)
         time.sleep(0.2 + rng.random())
         process.kill()
