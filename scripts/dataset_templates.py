@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from flux_templates import HF, file_list
+from flux_models import HF, file_list
+
 from template_parts import BLUE, BROWN, GREEN, Box, Link, Node, Template, node, note
 
 SAM_FILE = "sam3.1_multiplex_fp16.safetensors"

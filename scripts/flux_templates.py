@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from flux_models import FLUX, FLUX_FP8, TURBO, TURBO_LORA, file_list
+
 from template_parts import (
     BLUE,
     BROWN,
@@ -20,62 +24,18 @@ from template_parts import (
     save_nodes,
 )
 
-HF = "https://huggingface.co"
-REFANY3D = {
-    "RefAny3D_LoadAdapters": [
-        (name, "refany3d", f"{HF}/JudgementH/RefAny3D/resolve/main/{name}")
-        for name in ("default.safetensors", "coord.safetensors", "domain_embedder.pth")
-    ],
-}
-FLUX = {
-    "UNETLoader": [
-        ("flux1-dev.safetensors", "diffusion_models",
-         f"{HF}/Comfy-Org/flux1-dev/resolve/main/flux1-dev.safetensors"),
-    ],
-    "DualCLIPLoader": [
-        ("t5xxl_fp16.safetensors", "text_encoders",
-         f"{HF}/comfyanonymous/flux_text_encoders/resolve/main/t5xxl_fp16.safetensors"),
-        ("clip_l.safetensors", "text_encoders",
-         f"{HF}/comfyanonymous/flux_text_encoders/resolve/main/clip_l.safetensors"),
-    ],
-    "VAELoader": [
-        ("ae.safetensors", "vae",
-         f"{HF}/Comfy-Org/Lumina_Image_2.0_Repackaged/resolve/main/split_files/vae/ae.safetensors"),
-    ],
-    **REFANY3D,
-}  # fmt: skip
-# One file with everything of FLUX.1-dev in 8 bits.
-FLUX_FP8 = {
-    "CheckpointLoaderSimple": [
-        ("flux1-dev-fp8.safetensors", "checkpoints",
-         f"{HF}/Comfy-Org/flux1-dev/resolve/main/flux1-dev-fp8.safetensors"),
-    ],
-    **REFANY3D,
-}  # fmt: skip
-HUNYUAN_FILE = "hunyuan3d-dit-v2-mv_fp16.safetensors"
-HUNYUAN = {
-    "ImageOnlyCheckpointLoader": [
-        (HUNYUAN_FILE, "checkpoints",
-         f"{HF}/Comfy-Org/hunyuan3D_2.0_repackaged/resolve/main/split_files/{HUNYUAN_FILE}"),
-    ],
-}  # fmt: skip
-
-
-def file_list(models: dict[str, list[tuple[str, str, str]]]) -> str:
-    """The note's list of files."""
-    lines = [
-        f"* [{name}]({address}) in `models/{folder}`"
-        for entries in models.values()
-        for name, folder, address in entries
-    ]
-    return "\n".join(lines)
-
-
 PROMPT = "A spotted toy cow on a picnic blanket in a sunny meadow, shallow depth of field, photo"
 NOTE = f"""\
 Choose your mesh in **Load Mesh**, describe the scene in **Prompt** and name the object in it.
 
 {file_list(FLUX)}
+"""
+FAST_NOTE = f"""\
+Eight steps in place of 28 by a turbo LoRA on FLUX.1-dev (strength 0.125, as its authors say), and \
+**speed** `fast`: references computed once, without their white paper. More fidelity for more \
+time: `balanced`, then `exact`.
+
+{file_list(FLUX | TURBO)}
 """
 ADVANCED_NOTE = f"""\
 **Apply RefAny3D** gives a *joint* latent, image left and point map right, for any stock sampler; \
@@ -94,14 +54,6 @@ FLUX.1-dev in 8 bits, one file with text encoders and VAE, and four views of the
 with 12 to 16 GB. Still too much? Fewer `views`, or start ComfyUI with `--lowvram`.
 
 {file_list(FLUX_FP8)}
-"""
-TO_3D_NOTE = f"""\
-Four pictures of your mesh in a new look, each from a locked camera, cut out by the mask of **Lock \
-Pose**, go to Hunyuan3D's multi-view model.
-
-{file_list(HUNYUAN)}
-
-and the files of the other templates with FLUX.1-dev.
 """
 
 
@@ -191,6 +143,38 @@ def flux_dev() -> Template:
         groups=groups(),
         models=FLUX,
         blueprints={"make": "RefAny3D - picture of a 3D object and its point map"},
+    )
+
+
+def fast() -> Template:
+    sources = SOURCES | {("models", "model"): ("turbo", "MODEL")}
+    sampler = flux_sampler()
+    sampler["widgets"] |= {"steps": 8, "speed": "fast"}
+    models = models_box()
+    files = tuple(widget for widget in models.widgets if widget[1] != "weight_dtype")
+    models = replace(
+        models,
+        nodes=(*models.nodes, "turbo"),
+        widgets=(*files, ("turbo", "lora_name", "lora_name")),
+    )
+    return Template(
+        nodes=mesh_nodes(FAST_NOTE, "Your mesh in eight steps")
+        | model_nodes()
+        | {"turbo": node("LoraLoaderModelOnly", lora_name=TURBO_LORA, strength_model=0.125)}
+        | sampling_nodes(sampler)
+        | save_nodes(),
+        links=[
+            *MODEL_LINKS,
+            ("unet", "MODEL", "turbo", "model"),
+            *flux_links([*MESH_LINKS, *SAMPLE_LINKS], sources),
+            *SAVE_LINKS,
+        ],
+        boxes={
+            "models": models,
+            "make": make_box(240, (("sampler", "speed", "speed"),), more=("guidance",)),
+        },
+        groups=groups(),
+        models=FLUX | TURBO,
     )
 
 
@@ -319,103 +303,10 @@ def advanced() -> Template:
     )  # fmt: skip
 
 
-SIDES = {"front": 90.0, "left": 0.0, "back": 270.0, "right": 180.0}
-
-
-def to_3d() -> Template:
-    nodes = mesh_nodes(TO_3D_NOTE, "On to 3D") | model_nodes()
-    nodes |= {
-        "encode": node("RefAny3D_EncodeReferences"),
-        "white": node("EmptyImage", width=512, height=512, color=0xFFFFFF),
-    }
-    links = list(MODEL_LINKS) + flux_links(list(MESH_LINKS))
-    looks: list[str] = []
-    for side, azimuth in SIDES.items():
-        names = {
-            part: f"{part}_{side}"
-            for part in ("pose", "sampler", "decode", "cut", "seen", "clip_vision")
-        }
-        looks += names.values()
-        nodes |= {
-            names["pose"]: node(
-                "RefAny3D_LockPose", title=f"Camera: {side}", azimuth=azimuth, width=512, height=512
-            ),
-            names["sampler"]: node("RefAny3D_Sampler", seed=1, steps=28, width=512, height=512),
-            names["decode"]: node("VAEDecode"),
-            names["cut"]: node("ImageCompositeMasked"),
-            names["seen"]: node("SaveImage", filename_prefix=f"RefAny3D/{side}"),
-            names["clip_vision"]: node("CLIPVisionEncode"),
-        }
-        links += [
-            ("unet", "MODEL", names["sampler"], "model"),
-            ("adapters", "adapters", names["sampler"], "adapters"),
-            ("encode", "reference", names["sampler"], "reference"),
-            ("guidance", "CONDITIONING", names["sampler"], "positive"),
-            ("vae", "VAE", names["pose"], "vae"),
-            ("mesh", "mesh", names["pose"], "mesh"),
-            (names["pose"], "latent", names["sampler"], "latent"),
-            (names["sampler"], "image", names["decode"], "samples"),
-            ("vae", "VAE", names["decode"], "vae"),
-            ("white", "IMAGE", names["cut"], "destination"),
-            (names["decode"], "IMAGE", names["cut"], "source"),
-            (names["pose"], "mask", names["cut"], "mask"),
-            (names["cut"], "IMAGE", names["seen"], "images"),
-            (names["cut"], "IMAGE", names["clip_vision"], "image"),
-            ("hunyuan", "CLIP_VISION", names["clip_vision"], "clip_vision"),
-            (names["clip_vision"], "CLIP_VISION_OUTPUT", "condition", side),
-        ]
-    nodes |= {
-        "hunyuan": node("ImageOnlyCheckpointLoader", ckpt_name=HUNYUAN_FILE),
-        "shift": node("ModelSamplingAuraFlow", shift=1.0),
-        "condition": node("Hunyuan3Dv2ConditioningMultiView"),
-        "empty": node("EmptyLatentHunyuan3Dv2", resolution=3072),
-        "solve": node("KSampler", seed=1, steps=30, cfg=5.0, sampler_name="euler",
-                      scheduler="normal"),
-        "voxels": node("VAEDecodeHunyuan3D"),
-        "surface": node("VoxelToMesh"),
-        "glb": node("SaveGLB", (1320, 0), (440, 940), "The new 3D model",
-                    filename_prefix="RefAny3D/mesh"),
-    }  # fmt: skip
-    links += [
-        ("hunyuan", "MODEL", "shift", "model"),
-        ("shift", "MODEL", "solve", "model"),
-        ("condition", "positive", "solve", "positive"),
-        ("condition", "negative", "solve", "negative"),
-        ("empty", "LATENT", "solve", "latent_image"),
-        ("solve", "LATENT", "voxels", "samples"),
-        ("hunyuan", "VAE", "voxels", "vae"),
-        ("voxels", "VOXEL", "surface", "voxel"),
-        ("surface", "MESH", "glb", "mesh"),
-    ]
-    return Template(
-        nodes=nodes,
-        links=links,
-        boxes={
-            "models": models_box(),
-            "looks": Box(
-                "Four pictures from locked cameras",
-                ("guidance", "encode", "white", "hunyuan", *looks),
-                (920, 240), (360, 190),
-                tuple((f"sampler_{side}", "seed", f"seed_{side}") for side in SIDES),
-                {"conditioning": "prompt"},
-            ),
-            "hunyuan_box": Box(
-                "Hunyuan3D: one mesh of four pictures",
-                ("shift", "condition", "empty", "solve", "voxels", "surface"),
-                (920, 560), (360, 220),
-                (("solve", "seed", "seed"), ("solve", "steps", "steps"),
-                 ("empty", "resolution", "resolution")),
-            ),
-        },
-        groups=groups()[:2],
-        models=FLUX | HUNYUAN,
-    )  # fmt: skip
-
-
 TEMPLATES = {
     "Picture of my 3D mesh with its point map (FLUX.1-dev)": flux_dev,
+    "Picture of my 3D mesh in 8 steps - turbo LoRA, point map (FLUX.1-dev)": fast,
     "Photo of my 3D mesh as an app - prompt, camera, seed (FLUX.1-dev)": photo_app,
     "Picture of my 3D mesh with little memory - fp8, 4 views, point map (FLUX.1-dev)": small_card,
     "Picture of my 3D mesh with any stock sampler - joint point map latent (FLUX.1-dev)": advanced,
-    "New look for my 3D mesh as a new 3D model (FLUX.1-dev, Hunyuan3D)": to_3d,
 }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from flux_models import FLUX, FLUX_FP8, file_list
+
 import flux_templates
 from template_parts import (
     BLUE,
@@ -38,7 +40,7 @@ change. Your own photo: **Load Image** in place of Load Example Photo.
 
 `denoise` about 0.6 keeps labels and patterns closer to the mesh, 1 paints anew.
 
-{flux_templates.file_list(flux_templates.FLUX)}
+{file_list(FLUX)}
 """
 TWO_NOTE = """\
 The farther object first, the nearer one into the result. Where they meet, depth decides: the \
@@ -270,7 +272,7 @@ def flux_place() -> Template:
             ("The picture", [1305, -80, 635, 1040], BLUE),
         ],
         thumbnail=("photo", "views"),
-        models=flux_templates.FLUX,
+        models=FLUX,
         blueprints={"make": "RefAny3D - 3D object placed in a photo"},
     )  # fmt: skip
 
@@ -298,7 +300,7 @@ SPLAT = {
         ("flux2-vae.safetensors", "vae", f"{HF_SPLAT}/vae/flux2-vae.safetensors"),
     ],
 }  # fmt: skip
-SPLAT_FILES = SPLAT | flux_templates.FLUX_FP8
+SPLAT_FILES = SPLAT | FLUX_FP8
 
 
 def photo_to_mesh() -> Template:

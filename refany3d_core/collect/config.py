@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 from ..pose_search.scores import MAX_AMBIGUITY, MIN_IOU
+from ..toml_tables import build, read_toml
 
 
 @dataclass(frozen=True)
@@ -196,53 +196,10 @@ def load_config(path: str | Path) -> Config:
             the wrong type; names it.
     """
     path = Path(path)
-    try:
-        import tomllib  # type: ignore[import-not-found]
-    except ImportError as error:
-        raise ValueError("collect needs Python 3.11 or newer (for tomllib)") from error
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path.name} is not valid TOML: {error}") from error
+    values = read_toml(path)
     if "source" not in values:
         raise ValueError(f"{path.name} has no [source] table")
-    return _built(Config, {**values, "folder": path.parent.resolve()}, path.name)
-
-
-def _built(cls: Any, values: Mapping[str, Any], where: str) -> Any:
-    """`cls` from a table."""
-    known, hints = {f.name: f for f in fields(cls)}, get_type_hints(cls)
-    unknown = sorted(set(values) - set(known))
-    if unknown:
-        raise ValueError(f"{where}: unknown setting '{unknown[0]}'; known: {', '.join(known)}")
-    out = {}
-    for name, value in values.items():
-        kind = hints[name]
-        if is_dataclass(kind):
-            if not isinstance(value, Mapping):
-                raise ValueError(f"{where}: '{name}' is {value!r}, expected a table")
-            value = _built(kind, value, f"{where} [{name}]")
-        elif not _fits(value, kind):
-            choices = get_args(kind) if get_origin(kind) is Literal else ()
-            expected = ", ".join(choices) or (str(kind) if get_args(kind) else kind.__name__)
-            raise ValueError(f"{where}: '{name}' is {value!r}, expected {expected}")
-        out[name] = value
-    try:
-        return cls(**out)
-    except TypeError as error:
-        raise ValueError(f"{where}: {str(error).split('__init__() ')[-1]}") from error
-
-
-def _fits(value: object, kind: Any) -> bool:
-    if get_origin(kind) is Literal:
-        return value in get_args(kind)
-    if get_origin(kind) is list:
-        return isinstance(value, list) and all(isinstance(v, get_args(kind)[0]) for v in value)
-    if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+    return build(Config, {**values, "folder": path.parent.resolve()}, path.name)
 
 
 def settings_of(table: Any, *unsigned: str) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 def _overridden(path: str, settings: list[str]):
     """A configuration file with settings such as base.seconds=60 put over it."""
-    from .config import load_config, read_toml
+    from ..toml_tables import read_toml
+    from .config import load_config
 
     values = read_toml(_found(path))
     for setting in settings:

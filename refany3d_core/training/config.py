@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 from ..method.components import Components
+from ..toml_tables import build, read_toml
 
 OPTIMIZERS = ("prodigy", "adamw", "muon")
 
@@ -255,45 +256,6 @@ class Config:
         return found
 
 
-def _build(cls: type, values: Mapping[str, Any], where: str) -> Any:
-    hints = get_type_hints(cls)
-    known = {f.name: f for f in fields(cls)}
-    for name in values:
-        if name not in known:
-            raise ValueError(
-                f"{where}: unknown setting '{name}'; known are {', '.join(sorted(known))}"
-            )
-    for name, value in values.items():
-        kind = hints[name]
-        if kind in (int, float, str, bool) and not (
-            isinstance(value, kind)
-            and (kind is bool or not isinstance(value, bool))
-            or kind is float
-            and isinstance(value, int)
-            and not isinstance(value, bool)
-        ):
-            raise ValueError(f"{where}: '{name}' is {value!r}, expected {kind.__name__}")
-    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
-
-
-def read_toml(path: str | Path) -> dict[str, Any]:
-    """Read a TOML file.
-
-    Raises:
-        ValueError: it is not TOML, or Python is older than 3.11.
-    """
-    try:
-        import tomllib  # type: ignore[import-not-found]
-    except ImportError as e:
-        raise ValueError("training needs Python 3.11 or newer (for tomllib)") from e
-    try:
-        return tomllib.loads(Path(path).read_text())
-    except tomllib.TOMLDecodeError as e:
-        raise ValueError(f"{path}: not valid TOML: {e}") from e
-    except OSError as e:
-        raise ValueError(f"there is no configuration {path} ({e.strerror})") from e
-
-
 def load_config(path: str | Path, values: Mapping[str, Any] | None = None) -> Config:
     """Read a TOML configuration; `like = "other"` in a variant takes the other's settings as
     defaults.
@@ -306,22 +268,12 @@ def load_config(path: str | Path, values: Mapping[str, Any] | None = None) -> Co
         ValueError: a setting is unknown or has the wrong type; the message names it.
     """
     values = dict(read_toml(path) if values is None else values)
-    tables = {
-        "models": ModelsConfig,
-        "world": WorldConfig,
-        "dataset": DatasetConfig,
-        "autoencoder": AutoencoderConfig,
-        "base": BaseConfig,
-    }
-    for name, cls in tables.items():
-        if name in values:
-            values[name] = _build(cls, values[name], f"{path} [{name}]")
     variants = values.get("refany3d", {})
     values["refany3d"] = {
-        name: _build(RefAny3DConfig, _resolved(variants, name, path), f"{path} [refany3d.{name}]")
+        name: build(RefAny3DConfig, _resolved(variants, name, path), f"{path} [refany3d.{name}]")
         for name in variants
     }
-    config = _build(Config, values, str(path))
+    config = build(Config, values, str(path))
     if (config.world is None) == (config.dataset is None):
         raise ValueError(f"{path}: give [dataset], or [world] for the procedural set, not both")
     _check_sizes(config, path)
