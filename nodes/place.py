@@ -151,7 +151,6 @@ class PlaceInPhoto(io.ComfyNode):
         **pose: float,
     ) -> io.NodeOutput:
         check_size(NODE, width, height)
-        pose = {i.id: i.default for i in pose_inputs()} | pose
         try:
             check_photo(photo)
             asset = to_asset(mesh)

@@ -79,7 +79,7 @@ def asked_camera(
     Args:
         asset: what it looks at.
         width, height: of the whole picture, pixels.
-        pose: the values of `pose_inputs` by name.
+        pose: the values of `pose_inputs` by name; their defaults where they are missing.
         camera_info: LOAD3D_CAMERA or None.
         model_info: LOAD3D_MODEL_INFO or None.
 
@@ -88,6 +88,7 @@ def asked_camera(
     """
     if camera_info:
         return from_viewport(camera_info, asset, width, height, model_info)
+    pose = {i.id: i.default for i in pose_inputs()} | pose
     shift = (pose["shift_x"], pose["shift_y"])
     return orbit_camera(
         pose["azimuth"],
