@@ -5,6 +5,7 @@ import torch
 from comfy_api.latest import io
 
 from ..refany3d_core.asset import to_asset
+from ..refany3d_core.asset.cameras import FOV, RADIUS
 from ..refany3d_core.host.latents import check_size
 from ..refany3d_core.host.locked_latent import locked_joint_latent, release_below
 from ..refany3d_core.pointmap.camera import to_viewport
@@ -91,13 +92,19 @@ class LockPose(io.ComfyNode):
         mesh,
         width: int,
         height: int,
+        azimuth: float = 0.0,
+        pitch: float = 0.0,
+        distance: float = RADIUS,
+        roll: float = 0.0,
+        shift_x: float = 0.0,
+        shift_y: float = 0.0,
+        fov: float = FOV,
         strength: float = 1.0,
         release: float = 0.0,
         batch_size: int = 1,
         camera_info=None,
         model_3d_info=None,
         model=None,
-        **pose: float,
     ) -> io.NodeOutput:
         check_size("Lock Pose", width, height)
         if release > 0 and model is None:
@@ -107,6 +114,15 @@ class LockPose(io.ComfyNode):
             )
         try:
             asset = to_asset(mesh)
+            pose = {
+                "azimuth": azimuth,
+                "pitch": pitch,
+                "distance": distance,
+                "roll": roll,
+                "shift_x": shift_x,
+                "shift_y": shift_y,
+                "fov": fov,
+            }
             camera = asked_camera(asset, width, height, pose, camera_info, model_3d_info)
             view = render_pose(asset, camera)
         except ValueError as error:
