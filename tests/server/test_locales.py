@@ -1,4 +1,4 @@
-"""Every name that a node shows, in every language of the page that we serve."""
+"""Every name and tooltip that a node shows, in every language of the page that we serve."""
 
 import json
 
@@ -11,6 +11,12 @@ pytestmark = pytest.mark.server
 
 def test_no_term_is_missing(server):
     assert missing_terms(server.get("/object_info")) == []
+
+
+def test_the_page_reads_no_text_as_a_formula():
+    """vue-i18n has its own meaning for these signs."""
+    for terms in languages().values():
+        assert [text for text in terms.values() if set(text) & set("{}@|")] == []
 
 
 @pytest.mark.parametrize("language", ["zh", "zh-TW", "ja", "ko", "fr", "es", "ru"])
