@@ -2,7 +2,8 @@
 
 `scripts/test.py` sets REFANY3D_COMFYUI (the host's folder) and REFANY3D_CACHE (a folder that
 outlives the run, for the stand-in models); `scripts/test.py --quick` sets neither, and runs what
-needs no host.
+needs no host. REFANY3D_FRONTEND is a folder of another build of ComfyUI's page, to test that one:
+`static` of the package comfyui-frontend-package.
 """
 
 import asyncio
@@ -168,6 +169,8 @@ def server(tmp_path_factory: pytest.TempPathFactory, standin_models: Path, artif
     link_or_copy(ROOT / "assets" / "spot.glb", base / "input" / "3d" / "spot.glb")
     host = Host(Path(sys.executable), COMFYUI, CACHE)
     arguments = ("--cpu", "--use-pytorch-cross-attention")
+    if frontend := os.environ.get("REFANY3D_FRONTEND"):
+        arguments += ("--front-end-root", frontend)
     with ComfyServer(host, base, arguments) as running:
         yield running
     shutil.copyfile(running.log_file, artifacts / "server.log")
