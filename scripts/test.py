@@ -49,16 +49,17 @@ def run_tests(host: Host, arguments: list[str]) -> int:
 
 def run_quick(arguments: list[str]) -> int:
     """The tests that need no host, with the running Python."""
-    probe = "import numpy, torch, trimesh, PIL, scipy, safetensors, pytest"
+    probe = "import numpy, torch, trimesh, PIL, scipy, safetensors, pytest, huggingface_hub"
     if subprocess.run([sys.executable, "-c", probe], capture_output=True).returncode:
         print(
             f"{sys.executable} lacks what the quick tests need. Install it with: {sys.executable} "
-            "-m pip install torch safetensors pytest -r requirements.txt",
+            "-m pip install torch safetensors -r requirements.txt -r tests/requirements.txt",
             file=sys.stderr,
         )
         return 1
     environment = {k: v for k, v in os.environ.items() if k != "REFANY3D_COMFYUI"}
-    command = [sys.executable, "-m", "pytest", "-m", "not server and not browser", *arguments]
+    kinds = "not server and not browser and not long"
+    command = [sys.executable, "-m", "pytest", "-m", kinds, *arguments]
     return subprocess.run(command, cwd=ROOT, env=environment).returncode
 
 

@@ -15,6 +15,8 @@ from refany3d_core.collect.engine import Plan
 from refany3d_core.collect.export import export
 from refany3d_core.collect.store import Record, keys
 
+pytestmark = pytest.mark.long
+
 HERE = Path(__file__).parent
 
 

@@ -28,6 +28,7 @@ from refany3d_core.collect.store import Record, Refused, Result, keys
 
 @pytest.fixture(scope="module")
 def nets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("torchvision", reason="the picture processors of transformers need it")
     folder = tmp_path_factory.mktemp("nets")
     networks.save_groundingdino(folder / "detector")
     networks.save_groundingdino(folder / "one_query", queries=1)

@@ -80,7 +80,8 @@ class SmallRun:
         if config is None or path.is_file():
             return
         model = Autoencoder().to(self.device)
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # torch 2.11 has no type for it, 2.14 has.
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, unused-ignore]
         pool = self._pool(config.pool)
         if basis.is_file():
             model.load_state_dict(load_tensors(basis), strict=False)
