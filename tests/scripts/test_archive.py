@@ -1,7 +1,10 @@
 """What a user downloads: the tracked files without those of .comfyignore."""
 
+import os
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -46,3 +49,40 @@ def test_the_registry_gets_what_a_listing_needs():
     assert "OWNER" in (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     for address in (comfy["Icon"], comfy["Banner"]):
         assert (ROOT / address.split("/main/")[1]).is_file()
+
+
+@pytest.fixture
+def comfy(tmp_path: Path):
+    """`comfy(arguments)` in a clone of the last commit: its output, with a home of its own.
+
+    comfy-cli wants other libraries than ComfyUI does, so it lives apart: REFANY3D_COMFY_CLI names
+    its program.
+    """
+    program = os.environ.get("REFANY3D_COMFY_CLI") or shutil.which("comfy")
+    if not program:
+        pytest.skip("no comfy-cli: install it with pipx, or name it by REFANY3D_COMFY_CLI")
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
+    environment = {**os.environ, "HOME": str(tmp_path), "USERPROFILE": str(tmp_path)}
+
+    def run(*arguments: str) -> str:
+        command = [program, "--skip-prompt", "--no-enable-telemetry", *arguments]
+        done = subprocess.run(
+            command, cwd=clone, env=environment, capture_output=True, text=True, encoding="utf-8"
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    return run, clone
+
+
+def test_the_registrys_own_tool_validates_and_packs(comfy):
+    run, clone = comfy
+    assert "validation checks passed" in run("node", "validate")
+    run("node", "pack")
+    with zipfile.ZipFile(clone / "node.zip") as archive:
+        size = {item.filename: item.compress_size for item in archive.infolist()}
+    demo = sum(bytes_ for name, bytes_ in size.items() if name.startswith("demo_model/"))
+    assert sum(size.values()) - demo <= 8e6
+    assert demo <= 30e6
+    assert not {"tests", "scripts", ".github"} & {name.split("/")[0] for name in size}

@@ -4,7 +4,7 @@
 import { app } from "../../../scripts/app.js";
 import { ComfyWidgets } from "../../../scripts/widgets.js";
 
-const NAME = "refany3d_notes";
+const NAME = "notes";
 
 function show(node, notes) {
   let widget = node.widgets?.find((w) => w.name === NAME);
@@ -16,7 +16,6 @@ function show(node, notes) {
   }
   if (!widget) {
     ({ widget } = ComfyWidgets.STRING(node, NAME, ["STRING", { multiline: true }], app));
-    widget.label = "";
     widget.serialize = widget.options.serialize = false; // neither in workflows nor in prompts
     widget.options.read_only = true;
     widget.element.readOnly = true;
