@@ -21,19 +21,23 @@ LONG = bool(os.environ.get("REFANY3D_LONG"))
 
 
 @pytest.fixture
-def make_server(tmp_path, monkeypatch):
-    """`make_server(*arguments, prefix=())`: a server that is not started yet, whose temporary files
-    go below its own folder; `prefix` is a command that it is started by."""
+def make_server(tmp_path, monkeypatch, request):
+    """`make_server(*arguments, prefix=(), standins=False)`: a server that is not started yet, whose
+    temporary files go below its own folder; `prefix` is a command that it is started by, `standins`
+    puts the stand-ins for FLUX.1-dev into its models."""
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
     (tmp_path / "tmp").mkdir()
     host = Host(Path(sys.executable), Path(os.environ["REFANY3D_COMFYUI"]), tmp_path)
     flags = ("--cpu", "--use-pytorch-cross-attention")
     made = []
 
-    def make(*arguments: str, prefix: tuple = ()) -> ComfyServer:
+    def make(*arguments: str, prefix: tuple = (), standins: bool = False) -> ComfyServer:
         server = ComfyServer(host, tmp_path / "base", (*flags, *arguments))
         server.command = [*map(str, prefix), *server.command]
         shutil.copyfile(ROOT / "assets" / "spot.glb", server.base / "input" / "3d" / "spot.glb")
+        if standins:
+            folder = request.getfixturevalue("standin_models")
+            shutil.copytree(folder, server.base / "models", dirs_exist_ok=True)
         made.append(server)
         return server
 
@@ -46,6 +50,26 @@ TEMPLATES = (
     "without a download", "locked point map", "save its reference", "Find the camera",
 )  # fmt: skip
 """Parts of the names of those that need no model but the bundled one, and no page."""
+
+
+STANDINS: dict[str, dict] = {
+    "model": {
+        "class_type": "UNETLoader",
+        "inputs": {"unet_name": "standin_flux.safetensors", "weight_dtype": "default"},
+    },
+    "clip": {
+        "class_type": "DualCLIPLoader",
+        "inputs": {"clip_name1": "standin_clip_l.safetensors",
+                   "clip_name2": "standin_clip_l.safetensors", "type": "sd3"},
+    },
+    "vae": {"class_type": "VAELoader", "inputs": {"vae_name": "standin_vae.safetensors"}},
+}  # fmt: skip
+"""Nodes that load them."""
+
+
+def nodes(**kinds: tuple[str, dict]) -> dict:
+    """Nodes of an API graph by id, from their types and inputs."""
+    return {key: {"class_type": kind, "inputs": given} for key, (kind, given) in kinds.items()}
 
 
 def graph_of(part: str, info: dict, **changes: dict) -> dict:
@@ -78,6 +102,7 @@ def kill_during(server, graph: dict, kind: str, after: float) -> None:
                 if message.type is aiohttp.WSMsgType.TEXT:
                     event = json.loads(message.data)
                     assert event["type"] != "execution_error", event["data"]
+                    assert event["type"] != "execution_success", f"{kind} did not run"
                     if event["type"] == "executing" and event["data"]["node"] == node:
                         break
             await asyncio.sleep(after)

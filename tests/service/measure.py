@@ -1,7 +1,8 @@
-"""For the server under test: what its C library keeps free, at GET /measure."""
+"""For the server under test: what its C library keeps free and Python holds, at GET /measure."""
 
 import ctypes
 import gc
+import sys
 
 from aiohttp import web
 from server import PromptServer
@@ -36,7 +37,8 @@ def free_bytes(trim: bool) -> int:
 @PromptServer.instance.routes.get("/measure")
 async def measure(request: web.Request) -> web.Response:
     gc.collect()
-    return web.json_response({"free": free_bytes("trim" in request.query)})
+    free = free_bytes("trim" in request.query)
+    return web.json_response({"free": free, "blocks": sys.getallocatedblocks()})
 
 
 NODE_CLASS_MAPPINGS: dict[str, type] = {}

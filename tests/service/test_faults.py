@@ -32,11 +32,14 @@ STAGES = (
 )  # fmt: skip
 
 
-def whole_graph(info: dict, seed: int = 0, pitch: float = 0.0) -> dict:
-    """Every stage in one prompt: load, render, encode, save, sample, decode, save."""
+def whole_graph(info: dict, seed: int = 0, mesh: dict | None = None) -> dict:
+    """Every stage in one prompt: load, render, encode, save, sample, decode, save.
+
+    With another seed and another mesh, none of them is in the host's cache.
+    """
     return graph_of(
         "save its reference", info,
-        RefAny3D_Sampler={"seed": seed}, RefAny3D_RenderViews={"pitch": pitch},
+        RefAny3D_Sampler={"seed": seed}, RefAny3D_LoadMesh=mesh or {},
     )  # fmt: skip
 
 
@@ -59,7 +62,9 @@ def test_kills_in_every_stage(make_server, artifacts):
     for number in range(KILLS):
         stage = STAGES[(number * 4 + 1) % len(STAGES)]  # rendering and sampling first
         after = rng.random() * (0.5 if number % 2 else 0.05)
-        kill_during(server, whole_graph(info, 9 + number, 5.0 + number), stage, after)
+        name = f"3d/{number}.glb"
+        shutil.copyfile(server.base / "input/3d/spot.glb", server.base / "input" / name)
+        kill_during(server, whole_graph(info, 9 + number, {"mesh_file": name}), stage, after)
         whole = saved.read_bytes()
         server.start()
         # What is there loads: the one before or the new one, not half of one.

@@ -3,13 +3,12 @@
 import json
 import os
 import random
-import shutil
 import signal
 from pathlib import Path
 
 import pytest
 
-from .conftest import LONG, kill_during
+from .conftest import LONG, STANDINS, kill_during, nodes
 
 pytestmark = [
     pytest.mark.server,
@@ -23,38 +22,30 @@ STEPS, SIDE = 30, 64
 
 def triplet(number: int) -> dict:
     """Save one more record of the same mesh."""
-    nodes = {
-        "vae": ("VAELoader", {"vae_name": "standin_vae.safetensors"}),
-        "mesh": ("RefAny3D_LoadMesh", {"mesh_file": "3d/spot.glb"}),
-        "pose": ("RefAny3D_LockPose", {
+    return {"vae": STANDINS["vae"]} | nodes(
+        mesh=("RefAny3D_LoadMesh", {"mesh_file": "3d/spot.glb"}),
+        pose=("RefAny3D_LockPose", {
             "vae": ["vae", 0], "mesh": ["mesh", 0], "width": SIDE, "height": SIDE,
             "azimuth": 40.0 * number, "pitch": 10.0, "distance": 4.0, "roll": 0.0, "shift_x": 0.0,
             "shift_y": 0.0, "fov": 45.0, "strength": 1.0, "release": 0.0, "batch_size": 1,
         }),
-        "save": ("RefAny3D_SaveTriplet", {
+        save=("RefAny3D_SaveTriplet", {
             "image": ["pose", 4], "mask": ["pose", 3], "mesh": ["mesh", 0],
             "camera_info": ["pose", 5], "caption": f"a cow {number}", "item": "cow",
             "dataset": "cows",
         }),
-    }  # fmt: skip
-    return {name: {"class_type": kind, "inputs": inputs} for name, (kind, inputs) in nodes.items()}
+    )  # fmt: skip
 
 
 def training(name: str) -> dict:
-    nodes = {
-        "model": ("UNETLoader", {"unet_name": "standin_flux.safetensors",
-                                 "weight_dtype": "default"}),
-        "clip": ("DualCLIPLoader", {"clip_name1": "standin_clip_l.safetensors",
-                                    "clip_name2": "standin_clip_l.safetensors", "type": "sd3"}),
-        "vae": ("VAELoader", {"vae_name": "standin_vae.safetensors"}),
-        "train": ("RefAny3D_Train", {
+    return STANDINS | nodes(
+        train=("RefAny3D_Train", {
             "model": ["model", 0], "clip": ["clip", 0], "vae": ["vae", 0], "dataset": "cows",
             "steps": STEPS, "learning_rate": 1.0, "rank": 4, "resume": True, "name": name,
             "views": 2, "resolution": SIDE,
         }),
-        "loss": ("LossGraphNode", {"loss": ["train", 1], "filename_prefix": "loss"}),
-    }  # fmt: skip
-    return {key: {"class_type": kind, "inputs": inputs} for key, (kind, inputs) in nodes.items()}
+        loss=("LossGraphNode", {"loss": ["train", 1], "filename_prefix": "loss"}),
+    )  # fmt: skip
 
 
 def records(dataset: Path) -> list[str]:
@@ -70,14 +61,10 @@ def records(dataset: Path) -> list[str]:
     return sorted(captions)
 
 
-def test_kills_while_it_saves_triplets_and_trains(make_server, standin_models, artifacts):
+def test_kills_while_it_saves_triplets_and_trains(make_server, artifacts):
     """Each triplet is there once and whole; the weights are those of a run that nobody killed."""
     rng = random.Random(6)
-    server = make_server()
-    for file in standin_models.rglob("*.*"):
-        target = server.base / "models" / file.relative_to(standin_models)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, target)
+    server = make_server(standins=True)
     dataset = server.output_folder() / "refany3d" / "cows"
     report, done = [], []
     server.start()

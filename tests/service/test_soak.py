@@ -11,7 +11,7 @@ import pytest
 
 from comfy_server import ComfyServer, ServerError, failure
 
-from .conftest import LONG, TEMPLATES, graph_of, pixels
+from .conftest import LONG, STANDINS, TEMPLATES, graph_of, nodes, pixels
 
 pytestmark = pytest.mark.server
 
@@ -32,40 +32,56 @@ SPOILED = [
 
 
 class Usage:
-    """Memory (bytes), open files and threads of a server, sampled while it is idle.
+    """Memory (bytes), Python's blocks, open files and threads of a server, while it is idle.
 
     `held` is the resident memory less what the C library keeps free for the next allocation: that
     comes and goes by tens of megabytes with where in the heap the last small block of a prompt
     lies (docs/reliability.md), so it says nothing about what a prompt left behind.
     """
 
-    COLUMNS = ("resident", "held", "open files", "threads")
+    COLUMNS = ("resident", "held", "blocks", "open files", "threads")
 
     def __init__(self, server: ComfyServer) -> None:
+        pack = server.base / "custom_nodes" / "measure"
+        pack.mkdir()
+        shutil.copyfile(Path(__file__).with_name("measure.py"), pack / "__init__.py")
         self.server = server
-        self.process = psutil.Process(server.process.pid)
-        self.rows: list[tuple[int, int, int, int]] = []
+        self.rows: list[dict[str, int]] = []
 
-    def now(self, trim: bool = False) -> tuple[int, int, int, int]:
+    def now(self, trim: bool = False) -> dict[str, int]:
         """By column; `trim` gives what is free back to the system first."""
-        free = self.server.get(f"/measure{'?trim=1' if trim else ''}")["free"]
-        with self.process.oneshot():
-            resident = self.process.memory_info().rss
-            return (
-                resident,
-                resident - free,
-                self.process.num_fds() if hasattr(self.process, "num_fds") else 0,
-                self.process.num_threads(),
-            )
+        said = self.server.get(f"/measure{'?trim=1' if trim else ''}")
+        process = psutil.Process(self.server.process.pid)
+        with process.oneshot():
+            resident = process.memory_info().rss
+            files = process.num_fds() if hasattr(process, "num_fds") else 0
+            row = (resident, resident - said["free"], said["blocks"], files, process.num_threads())
+        return dict(zip(self.COLUMNS, row, strict=True))
 
     def sample(self) -> None:
         self.rows.append(self.now())
 
-    def quarter(self, number: int) -> dict[str, float]:
-        """Means of the 1st to 4th quarter of the samples, by column."""
+    def end(self) -> dict:
+        """What to report: by quarter of the samples, and what the host itself keeps of every
+        prompt that ran, and what the C library keeps free."""
+        with_history = self.now()
+        self.server.post("/history", {"clear": True})
         size = len(self.rows) // 4
-        rows = self.rows[(number - 1) * size : number * size]
-        return {name: sum(c) / len(rows) for name, c in zip(self.COLUMNS, zip(*rows))}
+        quarters = [
+            {
+                name: sum(row[name] for row in self.rows[start : start + size]) / size
+                for name in self.COLUMNS
+            }
+            for start in range(0, 4 * size, size)
+        ]
+        return {
+            "quarters": quarters,
+            "last by second": {k: quarters[3][k] / quarters[1][k] for k in self.COLUMNS},
+            "at the end": with_history,
+            "with the history cleared": self.now(),
+            "and free memory given back": self.now(trim=True),
+            "samples": self.rows,
+        }
 
 
 def running(server) -> str | None:
@@ -77,14 +93,11 @@ def running(server) -> str | None:
 def test_soak(make_server, artifacts):
     rng = random.Random(1)
     server = make_server("--cache-classic")  # the default keeps results until memory is short
-    pack = server.base / "custom_nodes" / "measure"
-    pack.mkdir()
-    shutil.copyfile(Path(__file__).with_name("measure.py"), pack / "__init__.py")
+    usage = Usage(server)
     (server.base / "input" / "3d" / "broken.glb").write_bytes(b"glTF" + bytes(100))
     counts = dict.fromkeys(("good", "refused before", "refused in a run", "interrupted"), 0)
     with server:
         info = server.get("/object_info")
-        usage = Usage(server)
         *quick, with_camera = TEMPLATES
         names = [*quick, *quick, *quick, *quick, with_camera]
         reference = graph_of(TEMPLATES[0], info, RefAny3D_Sampler={"seed": 1})
@@ -137,29 +150,47 @@ def test_soak(make_server, artifacts):
             done += BATCH
         seconds = time.monotonic() - start
         assert pixels(server, server.run(reference)) == expected
-        # What the host itself keeps of every prompt that ran, and what the C library keeps free.
-        with_history = usage.now()
-        server.post("/history", {"clear": True})
-        without_history = usage.now()
-        trimmed = usage.now(trim=True)
+        memory = usage.end() if LONG else {}
         left = [str(p) for p in (server.base.parent / "tmp").rglob("*") if p.is_file()]
         left += [str(p) for pattern in ("*.part", ".tmp*") for p in server.base.rglob(pattern)]
-    report: dict = {"prompts": PROMPTS, **counts, "seconds": seconds, "left": left}
-    if LONG:
-        quarters = [usage.quarter(number) for number in (1, 2, 3, 4)]
-        second, last = quarters[1], quarters[3]
-        report |= {
-            "last quarter by the second": {name: last[name] / second[name] for name in last},
-            "quarters": quarters,
-            "at the end": dict(zip(Usage.COLUMNS, with_history)),
-            "with the history cleared": dict(zip(Usage.COLUMNS, without_history)),
-            "and free memory given back": dict(zip(Usage.COLUMNS, trimmed)),
-            "samples": usage.rows,
-        }
+    report = {"prompts": PROMPTS, **counts, "seconds": seconds, "left": left, **memory}
     (artifacts / "soak.json").write_text(json.dumps(report, indent=1))
     assert left == []
     assert all(counts.values()), counts
     if LONG:
+        _, second, _, last = memory["quarters"]
         assert last["held"] < 1.03 * second["held"]
         assert last["open files"] < second["open files"] + 2
         assert last["threads"] < second["threads"] + 2
+
+
+@pytest.mark.skipif(not LONG, reason="the long form: scripts/test.py --soak")
+def test_stock_nodes_alone(make_server, artifacts):
+    """The control: what the host and the C library do to memory without a node of ours."""
+    rng = random.Random(7)
+    server = make_server("--cache-classic", standins=True)
+    usage = Usage(server)
+    with server:
+        for number in range(150):
+            server.run(stock_graph(number, rng.choice((64, 96, 128, 192, 256))))
+            if number % 5 == 4:
+                usage.sample()
+        memory = usage.end()
+    (artifacts / "soak_control.json").write_text(json.dumps(memory, indent=1))
+    assert memory["last by second"]["held"] < 1.03
+
+
+def stock_graph(seed: int, side: int) -> dict:
+    return STANDINS | nodes(
+        prompt=("CLIPTextEncode", {"clip": ["clip", 0], "text": f"a cube {seed % 7}"}),
+        latent=("EmptySD3LatentImage", {"width": side, "height": side, "batch_size": 1 + seed % 2}),
+        sampler=("KSampler", {
+            "model": ["model", 0], "positive": ["prompt", 0], "negative": ["prompt", 0],
+            "latent_image": ["latent", 0], "seed": seed, "steps": 4, "cfg": 1.0,
+            "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0,
+        }),
+        decode=("VAEDecode", {"samples": ["sampler", 0], "vae": ["vae", 0]}),
+        scale=("ImageScale", {"image": ["decode", 0], "upscale_method": "bicubic",
+                              "width": 4 * side, "height": 512, "crop": "disabled"}),
+        save=("SaveImage", {"images": ["scale", 0], "filename_prefix": "stock"}),
+    )  # fmt: skip
