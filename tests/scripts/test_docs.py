@@ -53,3 +53,10 @@ def test_a_help_page_links_to_pictures_and_addresses_only():
     for page in HELP.glob("*.md"):
         for link in re.findall(r"(?<!\!)\[[^\]]*\]\(([^)]+)\)", text_of(page)):
             assert ABSOLUTE.fullmatch(link), (page.name, link)
+
+
+def test_every_help_page_has_a_small_picture():
+    for page in HELP.glob("RefAny3D_*.md"):
+        names = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text_of(page))
+        assert names, f"{page.name}: scripts/help_pictures.py makes one"
+        assert all((HELP / name).stat().st_size <= 60_000 for name in names), page.name
