@@ -221,6 +221,10 @@ class Asset:
             centred = np.clip(centred, -1.0, 1.0)
         return centred / 2 + 0.5
 
+    def __getstate__(self) -> dict[str, object]:
+        """For another process, which builds its own casters: they are no Python data."""
+        return {name: value for name, value in self.__dict__.items() if name != "casters"}
+
     @cached_property
     def casters(self) -> dict[str, object]:
         """Ray casters built so far, by backend: one acceleration structure for all renders."""

@@ -11,6 +11,9 @@ import shutil
 import sys
 from pathlib import Path
 
+FLUX = "refany3d_flux_dev.toml"
+"""The configuration with FLUX.1-dev's usual file names."""
+
 
 def _overridden(path: str, settings: list[str]):
     """A configuration file with settings such as base.seconds=60 put over it."""
@@ -117,6 +120,8 @@ def _bundle(args: argparse.Namespace) -> int:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
+    name = args.config or (FLUX if args.proof and not args.model else "")
+    args.config = _overridden(name, args.set) if name else None
     _host(args)
     from .evaluation.command import run
 
@@ -188,7 +193,9 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     command.add_argument("config", nargs="?", help="the TOML file of the run: its set is sampled")
     command.add_argument("--output", required=True, help="folder for results")
     command.add_argument(
-        "--model", default="", help="folder of the files: a run's variant, or demo_model"
+        "--model",
+        default="",
+        help="folder of the files: a run's variant, or demo_model; {} stands for an asset's number",
     )
     command.add_argument("--pictures", default="", help="a JSON list of pictures to judge instead")
     command.add_argument(
@@ -201,7 +208,10 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--kinds", default="", help="comma-separated words; all by default")
     command.add_argument("--first", type=int, default=0, help="first held-out asset")
     command.add_argument("--seed", type=int, default=0, help="of the noise")
-    command.add_argument("--steps", type=int, default=20)
+    command.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="override a setting"
+    )
+    command.add_argument("--steps", type=int, default=0, help="20, or 28 with --proof")
     command.add_argument("--guidance", type=float, default=2.0, help="image guidance scale")
     command.add_argument(
         "--isolated", action="store_true", help="references see only their own pair (fact 30)"
@@ -232,6 +242,25 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
         "--judge", default="", metavar="FOLDER",
         help="folder of a vision-language model: adds its marks",
     )  # fmt: skip
+    _add_proof(command)
+
+
+def _add_proof(command: argparse.ArgumentParser) -> None:
+    proof = command.add_argument_group("proof", "pictures of bundled and own meshes by FLUX.1-dev")
+    proof.add_argument(
+        "--proof", action="store_true", help="make the fixed list of pictures, a sheet, a report"
+    )
+    proof.add_argument(
+        "--adapters", default="", metavar="NAMES",
+        help="comma-separated names in models/refany3d or models/loras, published ones by default",
+    )  # fmt: skip
+    proof.add_argument(
+        "--mesh", action="append", nargs=2, default=[], metavar=("FILE", "PROMPT"),
+        help="one more picture, of your own mesh",
+    )  # fmt: skip
+    proof.add_argument("--only-mesh", action="store_true", help="leave the bundled meshes out")
+    proof.add_argument("--resolution", type=int, default=512, help="pixels of a side")
+    proof.add_argument("--views", type=int, default=8, help="reference views")
 
 
 def main() -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,8 @@ class WorldConfig:
         meshes: a folder of mesh files that take the place of some procedural assets; "" for none.
         mesh_share: of the assets, which part is a mesh, turned, stretched and recoloured at random.
         held_out_kinds: kinds of assets that are never trained on, by their words.
+        subject: a held-out asset by its number: its reference views are then the only targets,
+            captioned with its kind, as DreamBooth is trained; -1 for the world's scenes.
     """
 
     seed: int = 0
@@ -59,6 +61,11 @@ class WorldConfig:
     meshes: str = ""
     mesh_share: float = 0.0
     held_out_kinds: tuple[str, ...] = ()
+    subject: int = -1
+
+    def named(self) -> dict[str, Any]:
+        """The settings that name the set of scenes: all but the subject, which has a set alone."""
+        return {k: v for k, v in asdict(self).items() if k != "subject"}
 
 
 @dataclass(frozen=True)

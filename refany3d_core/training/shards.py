@@ -6,7 +6,6 @@ goes on where it stopped, and two machines can share one.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 from concurrent.futures import ProcessPoolExecutor
@@ -125,7 +124,7 @@ def _readable(files: list[Path], scenes: SceneTable, a_file: int) -> tuple[list[
 
 def _made_of(config: WorldConfig, split: str, files: list[Path] | None) -> str:
     names = [file.name for file in files] if files else None
-    return json.dumps([dataclasses.asdict(config), split, names])
+    return json.dumps([config.named(), split, names])
 
 
 def shard_texts(folder: Path, split: str) -> list[str]:

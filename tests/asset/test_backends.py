@@ -1,5 +1,7 @@
 """Both backends see the same faces, also where meshes are nasty; cameras and options."""
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -251,3 +253,10 @@ def test_progress_is_told_for_each_view_and_can_stop() -> None:
 
     with pytest.raises(InterruptedError):
         render_reference_views(box(), 3, 16, progress=stop)
+
+
+def test_an_asset_that_was_rendered_goes_to_another_process():
+    asset = soup(20, 0)
+    camera = Camera(look_at((1, 2, 4)), 45.0, 32, 32)
+    here = render(asset, camera).color
+    assert np.array_equal(render(pickle.loads(pickle.dumps(asset)), camera).color, here)

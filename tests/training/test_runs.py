@@ -64,6 +64,20 @@ like = "full"
 start = "full"
 reference_views = 1
 point_maps = false
+
+[refany3d.dreambooth]
+steps = 2
+batch = 2
+rank = 2
+shared_targets = 2
+start = "full"
+train_base = true
+gradient_checkpointing = false
+optimizer = "muon"
+learning_rate = 1e-3
+samples = 0
+point_maps = false
+reference_drop = 1.0
 """
 FLUX = """
 [models]
@@ -150,37 +164,35 @@ def published(folder: Path) -> dict[str, torch.Tensor]:
     }
 
 
-def test_the_small_model_trains_from_nothing_and_is_judged(tools, dataset, tmp_path):
-    config, output = tmp_path / "c.toml", tmp_path / "run"
+@pytest.fixture(scope="module")
+def small(tools, tmp_path_factory) -> tuple[Path, Path]:
+    """A configuration and the folder of its run: all stages but the one of a single subject."""
+    folder = tmp_path_factory.mktemp("small")
+    config, output = folder / "c.toml", folder / "run"
     config.write_text(SMALL)
-    trained = tools.run("train", config, "--output", output)
+    stages = ("--stages", "autoencoder,base,full,published,one_view")
+    trained = tools.run("train", config, "--output", output, *stages)
     assert trained.returncode == 0, trained.stderr
     for variant in ("full", "published", "one_view"):
         assert all((output / variant / f"{file}.safetensors").is_file() for file in FILES)
     assert (output / "full" / "samples" / "adapters_end.png").is_file()
-    again = tools.run("train", config, "--output", output)
+    again = tools.run("train", config, "--output", output, *stages)
     assert again.returncode == 0 and "full is finished already" in again.stdout
+    return config, output
+
+
+def test_the_small_model_trains_from_nothing_and_is_judged(tools, small, dataset, tmp_path):
+    config, output = small
     judged = tools.run("evaluate", config, "--model", output / "full", "--output",
                        tmp_path / "judged", "--count", 2, "--steps", 2, "--references",
                        "right,none", "--samplers", "lcm", "--bounds", "--matches")  # fmt: skip
     assert judged.returncode == 0, judged.stderr
     header = "| measure | lcm, right references | lcm, none references | another picture |"
-    assert header in judged.stdout
+    assert header in judged.stdout and "| map_error |" in judged.stdout
+    assert "asked_iou" not in judged.stdout
     with open(tmp_path / "judged" / "lcm_right_references.csv") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 and "matches" in rows[0]
-    assert "| map_error |" in judged.stdout and "asked_iou" not in judged.stdout
-    one_view = tools.run("evaluate", config, "--model", output / "one_view", "--output",
-                         tmp_path / "one", "--count", 2, "--steps", 2, "--references", "right",
-                         "--matches", "--estimate")  # fmt: skip
-    assert one_view.returncode == 0, one_view.stderr
-    assert "map_error" not in one_view.stdout and "| estimate_posed |" in one_view.stdout
-    locked = tools.run("evaluate", config, "--model", output / "full", "--output",
-                       tmp_path / "locked", "--count", 2, "--steps", 2, "--references", "right",
-                       "--locked", "--matches")  # fmt: skip
-    assert "| matched_share |" in locked.stdout and "| asked_iou |" in locked.stdout, locked.stderr
-    with open(tmp_path / "locked" / "euler_right_references.csv") as file:
-        assert all(float(row["silhouette_iou"]) > 0.5 for row in csv.DictReader(file))
     with_set = tmp_path / "dataset.toml"
     with_set.write_text(f'[dataset]\npath = "{dataset.as_posix()}"\nresolution = 64\nviews = 2\n')
     ours = ("evaluate", with_set, "--model", output / "full", "--output", tmp_path / "compared",
@@ -191,6 +203,33 @@ def test_the_small_model_trains_from_nothing_and_is_judged(tools, dataset, tmp_p
     assert compared.returncode == 0 and "| matches |" in compared.stdout, compared.stderr
     bundled = tools.run("bundle", "--output", output, "--to", tmp_path / "bundle")
     assert bundled.returncode == 0 and len(list((tmp_path / "bundle").iterdir())) == 6
+
+
+def test_an_asked_pose_and_a_method_without_maps_are_judged(tools, small, tmp_path):
+    config, output = small
+    settings = ("--count", 2, "--steps", 2, "--references", "right", "--matches")
+    one_view = tools.run("evaluate", config, "--model", output / "one_view", "--output",
+                         tmp_path / "one", *settings, "--estimate")  # fmt: skip
+    assert one_view.returncode == 0, one_view.stderr
+    assert "map_error" not in one_view.stdout and "| estimate_posed |" in one_view.stdout
+    locked = tools.run("evaluate", config, "--model", output / "full", "--output",
+                       tmp_path / "locked", *settings, "--locked")  # fmt: skip
+    assert "| matched_share |" in locked.stdout and "| asked_iou |" in locked.stdout, locked.stderr
+    with open(tmp_path / "locked" / "euler_right_references.csv") as file:
+        assert all(float(row["silhouette_iou"]) > 0.5 for row in csv.DictReader(file))
+
+
+def test_a_model_of_one_subject_is_trained_on_its_views_and_judged_on_it(tools, small, tmp_path):
+    config, output = small
+    subject = tools.run("train", config, "--output", output, "--stages", "subject_5", "--set",
+                        "refany3d.subject_5.like=dreambooth", "--set",
+                        "world.subject=5")  # fmt: skip
+    assert subject.returncode == 0 and "1 assets encoded" in subject.stdout, subject.stderr
+    judged = tools.run("evaluate", config, "--model", output / "subject_{}", "--output",
+                       tmp_path / "each", "--first", 5, "--count", 1, "--steps", 2,
+                       "--references", "none", "--matches", "--set",
+                       "refany3d.subject_{}.like=dreambooth")  # fmt: skip
+    assert judged.returncode == 0 and "| matches |" in judged.stdout, judged.stderr
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "prodigy"])

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from refany3d_core.training.evaluation.learned_measures import Compared
-from refany3d_core.training.evaluation.vision_judge import VisionJudge, parsed, sheet
+from refany3d_core.training.evaluation.vision_judge import VisionJudge, parsed
 
 SIDE = 28
 MARKED = "texture: 4\ngeometry: 2\naesthetics: 5"
@@ -95,11 +95,3 @@ def test_without_a_checkpoint_it_says_so(transformers, tmp_path):
         VisionJudge(tmp_path / "none")
     with pytest.raises(ValueError, match="is no checkpoint for AutoModelForImageTextToText"):
         VisionJudge(tmp_path)
-
-
-def test_the_sheet_shows_the_views_in_rows():
-    views = np.stack([np.full((2, 3, 3), i / 8) for i in range(5)])
-    picture = sheet(views)
-    assert picture.shape == (4, 12, 3)
-    assert picture[0, 3, 0] == 1 / 8 and picture[2, 0, 0] == 4 / 8 and picture[3, 11, 0] == 1
-    assert sheet(views[:2]).shape == (2, 6, 3)

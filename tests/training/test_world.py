@@ -1,18 +1,24 @@
 """The procedural world's closed forms against the pack's own renderer, and the measures of
 fidelity."""
 
+import dataclasses
+
 import numpy as np
 import pytest
+import torch
 
 from refany3d_core.asset import Camera, look_at, render
 from refany3d_core.asset.load import load_bytes
 from refany3d_core.asset.views import render_reference_views
 from refany3d_core.pointmap.consistency import SurfaceColors
+from refany3d_core.training.config import WorldConfig
+from refany3d_core.training.evaluation.estimated import measure_by_estimate, whole_subject
 from refany3d_core.training.evaluation.fidelity import image_subject, iou, measure
 from refany3d_core.training.small.world.assets import make_assets
 from refany3d_core.training.small.world.mesh import asset_glb
 from refany3d_core.training.small.world.render import render_targets, render_views
 from refany3d_core.training.small.world.scenes import random_scenes
+from refany3d_core.training.small.world.triplets import world_source
 
 COUNT, SIZE = 12, 96
 
@@ -88,3 +94,34 @@ def test_an_empty_map_measures_as_nothing(held_out):
     white = np.ones((32, 32, 3), np.float32)
     found = measure(white, white, asset, SurfaceColors(asset), None).values
     assert found["coverage"] == 0 and found["posed"] == 0 and np.isnan(found["map_error"])
+
+
+def test_a_subjects_set_is_its_views_and_other_sets_keep_their_names():
+    world = WorldConfig(resolution=64, views=3, subject=4)
+    source = world_source(world, "train")
+    chunk = source.make(0)
+    assert source.chunks == 1 and chunk.targets.shape == (1, 3, 2, 3, 64, 64)
+    assert torch.equal(chunk.targets[0].transpose(0, 1), chunk.views[0])
+    assert chunk.captions == [[f"a {make_assets(0, 'held_out', 1, 4).name(0)}"] * 3]
+    other = world_source(dataclasses.replace(world, subject=5), "train")
+    assert other.made_of != source.made_of
+    # encodings and shards of scenes are looked up by this name
+    assert "subject" not in world_source(WorldConfig(), "train").made_of
+    with pytest.raises(ValueError, match="holds nothing out"):
+        world_source(world, "held_out")
+
+
+def test_the_subject_of_a_picture_alone_is_found(targets):
+    images, _, masks = targets
+    found = [iou(whole_subject(image), mask > 0) for image, mask in zip(images, masks)]
+    assert np.median(found) > 0.9
+
+
+def test_a_camera_found_in_the_picture_tells_right_from_wrong(held_out, targets):
+    right, wrong = (
+        measure_by_estimate(targets[0][4], load_bytes(asset_glb(held_out, i), "glb"), 45.0)
+        for i in (4, 5)
+    )
+    assert right["estimate_posed"] == 1 and right["estimate_iou"] > 0.8
+    assert wrong["estimate_posed"] == 0
+    assert wrong["estimate_colour_error"] > 4 * right["estimate_colour_error"]

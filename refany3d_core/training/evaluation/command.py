@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...host.demo_models import FOLDER, load_adapters
-from ..config import Config, RefAny3DConfig, WorldConfig, load_config
+from ..config import Config, RefAny3DConfig, WorldConfig
 from ..models import Models, load_models, load_small
 from ..pictures import save_grid
 from ..sources import source_of
@@ -20,6 +20,9 @@ from .judge import Judged, Judgement, judge, samples_in, summary, table, write
 
 log = logging.getLogger(__name__)
 
+STEPS = 20
+EACH = "{}"
+"""Stands in `--model` for the number of a held-out asset: a model of each asset's own."""
 SHEET, SHEET_COLUMNS = 16, 4
 """Held-out assets on the sheet of pictures, and in a row of it."""
 
@@ -32,17 +35,20 @@ def run(args: argparse.Namespace) -> None:
     """
     judgement = judgement_of(args)
     folder = Path(args.output)
+    if args.proof:
+        from .proof import prove
+
+        prove(args, judgement)
+        return
     if args.pictures:
         name = Path(args.pictures).stem
         rows = _rows(judge(samples_in(Path(args.pictures)), judgement))
         write(rows, folder, name)
         log.info("%s", table({name: summary(rows)}))
         return
-    config = load_config(args.config) if args.config else Config(world=WorldConfig())
+    config: Config = args.config or Config(world=WorldConfig())
     model = Path(args.model) if args.model else FOLDER
     held_out = _held_out(config, args, judgement)
-    models = models_of(config, model)
-    adapters = load_adapters(model)
     variant = config.refany3d.get(model.name, RefAny3DConfig())
     if args.locked and not variant.point_maps:
         raise ValueError(f"{model.name} has no point maps, so --locked has nothing to hold")
@@ -51,19 +57,49 @@ def run(args: argparse.Namespace) -> None:
     for sampler in args.samplers.split(","):
         for references in args.references.split(","):
             settings = Settings(
-                references, sampler, args.steps, args.guidance, args.seed, args.isolated,
+                references, sampler, args.steps or STEPS, args.guidance, args.seed, args.isolated,
                 variant.components, variant.reference_views, args.locked,
             )  # fmt: skip
-            pictures = generate(models, adapters, held_out, settings)
+            pictures = _generate(config, model, held_out, settings)
             last = pictures if last is None else last
             name = f"{sampler}, {references} references"
             columns[name] = _judged(held_out, pictures, name, folder, judgement, settings)
     if args.bounds and last is not None:
+        models = models_of(config, _of_asset(model, held_out, 0))
         for name, pictures in bounds(models, held_out, last).items():
             if variant.point_maps or name in ("round trip", "exact"):
                 columns[name] = _judged(held_out, pictures, name, folder, judgement, settings)
     log.info("%s", table(columns))
     (folder / "table.md").write_text(table(columns) + "\n")
+
+
+def _generate(
+    config: Config, model: Path, held_out: HeldOut | HeldOutRecords, settings: Settings
+) -> Tensor:
+    """Pictures by one model, or by a model of each asset's own where the folder has EACH in it."""
+    if EACH not in str(model):
+        return generate(models_of(config, model), load_adapters(model), held_out, settings)
+    if settings.references == "wrong":
+        raise ValueError("models of one asset each have no wrong references; take right or none")
+    pictures = []
+    for i in range(len(held_out)):
+        own = _of_asset(model, held_out, i)
+        of = generate(models_of(config, own), load_adapters(own), held_out, settings, (i,))
+        pictures.append(of)
+    return torch.cat(pictures)
+
+
+def _of_asset(model: Path, held_out: HeldOut | HeldOutRecords, i: int) -> Path:
+    """The folder with the number of held-out asset i in place of EACH.
+
+    Raises:
+        ValueError: it has EACH, and what is sampled has no numbers.
+    """
+    if EACH not in str(model):
+        return model
+    if not isinstance(held_out, HeldOut):
+        raise ValueError(f"--model has {EACH}, which only held-out assets of [world] have")
+    return Path(str(model).replace(EACH, str(held_out.numbers[i])))
 
 
 def judgement_of(args: argparse.Namespace) -> Judgement:

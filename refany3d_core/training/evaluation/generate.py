@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from torch import Tensor
 from ...asset.load import load_bytes
 from ...asset.model import Asset
 from ...host.conditioning import with_references
-from ...host.latents import empty_joint_latent, split_joint_latent
+from ...host.latents import Latent, empty_joint_latent, split_joint_latent
 from ...host.locked_latent import locked_joint_latent
 from ...host.patch import patch_model
 from ...host.routing import Adapters
@@ -85,6 +86,7 @@ class HeldOut:
             if not kinds or row.name(0) in kinds:
                 found.append((index, row))
             index += 1
+        self.numbers = [i for i, _ in found]
         self.names = [f"{i}_{row.name(0)}" for i, row in found]
         self._glbs = [asset_glb(row, 0) for _, row in found]
         scenes = [scenes_of(config, "held_out", i, 1) for i, _ in found]
@@ -94,7 +96,7 @@ class HeldOut:
             for (_, row), scene in zip(found, scenes)
         ]
         self.captions = [chunk.captions[0][0] for chunk in chunks]
-        self.pictures: TripletPictures = TripletPictures(
+        self.pictures = TripletPictures(
             torch.cat([chunk.views for chunk in chunks]),
             torch.cat([chunk.targets for chunk in chunks]),
             [chunk.captions[0] for chunk in chunks],
@@ -172,46 +174,89 @@ class HeldOutRecords:
 
 @torch.no_grad()
 def generate(
-    models: Models, adapters: Adapters, held_out: HeldOut | HeldOutRecords, settings: Settings
+    models: Models,
+    adapters: Adapters,
+    held_out: HeldOut | HeldOutRecords,
+    settings: Settings,
+    rows: Sequence[int] | None = None,
 ) -> Tensor:
     """Pictures of the held-out assets, [N, 2, 3, H, W] in 0..1, RGB then map.
+
+    Args:
+        models, adapters: what samples.
+        held_out: the assets.
+        settings: how.
+        rows: which of the assets, all by default.
 
     Raises:
         ValueError: a setting has no such value.
     """
     if settings.references not in REFERENCES:
         raise ValueError(f"references is '{settings.references}', expected {', '.join(REFERENCES)}")
-    approximation = Approximation()
-    if settings.isolated:
-        approximation = Approximation(reference_reuse=settings.steps, isolated_references=True)
-    patched = patch_model(models.model, adapters, settings.components, approximation)
+    patched = patched_model(models, adapters, settings)
     encode = models.encoders.pictures
     source = held_out.pictures
     black = encode(torch.zeros_like(source.views[:1, 0, 0]))
     height, width = source.targets.shape[-2:]
-    levels = sigmas(models.model, PUBLISHED_SCHEDULE, settings.steps, width, height)
     out = []
-    for i in range(len(held_out)):
+    for i in range(len(held_out)) if rows is None else rows:
         j = (i + 1) % len(held_out) if settings.references == "wrong" else i
         shown = source.views[j][:, : settings.views or None]
         views, maps = encode(shown.flatten(0, 1)).chunk(2)
         if settings.references == "none":
             views, maps = black.expand_as(views), black.expand_as(maps)
-        ((context, pooled),) = models.encoders.texts([held_out.captions[i]])
-        options = {"pooled_output": pooled[None], "guidance": TARGET_GUIDANCE}
-        positive, negative = with_references(
-            [(context[None], options)], Reference(views, maps, black)
-        )
+        (text,) = models.encoders.texts([held_out.captions[i]])
         start = empty_joint_latent(width, height, 1)
         if settings.locked:
             true_map = source.targets[i, 0, 1].movedim(0, -1)[None].float() / 255
             start = locked_joint_latent("evaluate", models.vae, true_map, 1.0)
-        latent = sample_joint(
-            patched, positive, negative, start, levels,
-            settings.image_guidance, settings.sampler, settings.seed + i,
-        )  # fmt: skip
-        out.append(_decoded(models, [p["samples"] for p in split_joint_latent(latent)]))
+        reference = Reference(views, maps, black)
+        seed = settings.seed + i
+        out.append(
+            sample_pair(models, patched, reference, text, start, (width, height), settings, seed)
+        )
     return torch.stack(out)
+
+
+def patched_model(models: Models, adapters: Adapters, settings: Settings) -> Any:
+    """The MODEL with the adapters, as the settings ask for it."""
+    approximation = Approximation()
+    if settings.isolated:
+        approximation = Approximation(reference_reuse=settings.steps, isolated_references=True)
+    return patch_model(models.model, adapters, settings.components, approximation)
+
+
+@torch.no_grad()
+def sample_pair(
+    models: Models,
+    patched: Any,
+    reference: Reference,
+    text: tuple[Tensor, Tensor],
+    start: Latent,
+    size: tuple[int, int],
+    settings: Settings,
+    seed: int,
+) -> Tensor:
+    """One picture and its map by the published schedule, [2, 3, H, W] in 0..1, RGB then map.
+
+    Args:
+        models: whose VAE decodes.
+        patched: of `patched_model`.
+        reference: the asset's.
+        text: of the encoders.
+        start: joint LATENT.
+        size: (width, height), pixels.
+        settings: sampler, steps and guidance.
+        seed: of the noise.
+    """
+    context, pooled = text
+    options = {"pooled_output": pooled[None], "guidance": TARGET_GUIDANCE}
+    positive, negative = with_references([(context[None], options)], reference)
+    levels = sigmas(patched, PUBLISHED_SCHEDULE, settings.steps, *size)
+    latent = sample_joint(
+        patched, positive, negative, start, levels, settings.image_guidance, settings.sampler, seed
+    )
+    return _decoded(models, [p["samples"] for p in split_joint_latent(latent)])
 
 
 def _decoded(models: Models, latents: list[Tensor]) -> Tensor:

