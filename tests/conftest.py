@@ -25,7 +25,8 @@ DATA = ROOT / "tests" / "data"
 _NEEDS_HOST = re.compile(
     r"^\s*(from|import) (comfy|nodes|folder_paths|execution|latent_preview|server)\b"
     r"|refany3d_core(\.| import )(host|training)"
-    r"|def \w+\(([^)]*[\s,])?(pack|server|standin_models|host_base|golden)\b|REFANY3D_COMFYUI",
+    r"|def \w+\(([^)]*[\s,])?(pack|server|make_server|standin_models|host_base|golden)\b"
+    r"|REFANY3D_COMFYUI",
     re.M,
 )
 COMFYUI = Path(os.environ.get("REFANY3D_COMFYUI", ""))
@@ -77,16 +78,24 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(_EntryPoint())
 
 
+def needs_host(file: Path) -> bool:
+    return bool(_NEEDS_HOST.search(file.read_text(encoding="utf-8")))
+
+
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
-    """Without a host (`scripts/test.py --quick`), only the files that need none."""
-    if not QUICK or not collection_path.name.startswith("test_"):
+    """Without a host (`scripts/test.py --quick`), only the files that need none; and of a folder
+    that has no such file, not even its conftest.py."""
+    if not QUICK:
         return None
-    return bool(_NEEDS_HOST.search(collection_path.read_text(encoding="utf-8"))) or None
+    if collection_path.is_dir():
+        files = list(collection_path.rglob("test_*.py"))
+        return (bool(files) and all(map(needs_host, files))) or None
+    return (collection_path.name.startswith("test_") and needs_host(collection_path)) or None
 
 
 def pytest_pycollect_makemodule(module_path: Path) -> None:
     """The host starts before the first file that needs it is imported, and not for others."""
-    if not QUICK and _NEEDS_HOST.search(module_path.read_text(encoding="utf-8")):
+    if not QUICK and needs_host(module_path):
         start_host()
 
 

@@ -203,6 +203,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, fl
     return {paths[path]: tuple(rest) for path, *rest in lines}
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is measured as Linux tells it")
 @pytest.mark.parametrize("make", BOMBS, ids=lambda make: make.__name__)
 def test_bomb(make, answers) -> None:

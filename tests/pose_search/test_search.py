@@ -57,6 +57,7 @@ MESHES = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", range(3))
 def test_bad_masks_deformed_objects_clutter_and_what_hides(number):
     """Pictures as a pipeline meets them, with a fov off by a tenth, and of another mesh."""
