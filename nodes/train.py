@@ -103,9 +103,13 @@ class Train(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, name: str = "my_loras") -> bool | str:
-        if not name.strip() or name != os.path.basename(name) or name.startswith("."):
-            return f"{NODE}: name is {name!r}; give a plain name, such as my_loras"
+    def validate_inputs(cls, name=None) -> bool | str:
+        if not isinstance(name, str):  # linked, so that the run checks it; or the host tells
+            return True
+        try:
+            _check_name(name)
+        except ValueError as error:
+            return str(error)
         return True
 
     @classmethod
@@ -132,6 +136,7 @@ class Train(io.ComfyNode):
         gradient_checkpointing: bool = True,
         seed: int = 0,
     ) -> io.NodeOutput:
+        _check_name(name)
         # Training needs packages of its own, and loads only when it is used.
         from ..refany3d_core.training.config import DatasetConfig, RefAny3DConfig
         from ..refany3d_core.training.in_host import train_in_host
@@ -155,6 +160,17 @@ class Train(io.ComfyNode):
         except ValueError as error:
             raise ValueError(f"{NODE}: {error}") from error
         return io.NodeOutput(adapters, {"loss": losses})
+
+
+def _check_name(name: str) -> None:
+    """Refuse a run's name that is no plain name of a folder.
+
+    Raises:
+        ValueError: it is not.
+    """
+    plain = name == os.path.basename(name) and "\\" not in name and "\0" not in name
+    if not name.strip() or not plain or name.startswith("."):
+        raise ValueError(f"{NODE}: name is {name!r}; give a plain name, such as my_loras")
 
 
 def _dataset_folder(name: str) -> str:
