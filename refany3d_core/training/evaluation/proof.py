@@ -111,10 +111,13 @@ def prove(args: argparse.Namespace, judgement: Judgement) -> None:
         _make(missing, views, models, adapters, settings)
     samples, judged, columns = _judged(examples, meshes, judgement)
     rows = [
-        Row(_under(e, j), views[e.mesh].colors, s.image, s.point_map, j.render)
+        Row(
+            f"{e.mesh.name}: {e.prompt}", views[e.mesh].colors, s.image, s.point_map,
+            j.render if j.row["posed"] else None,
+        )
         for e, s, j in zip(examples, samples, judged)
         if s.point_map is not None
-    ]
+    ]  # fmt: skip
     comparison(rows).save(folder / "sheet.png")
     _report(folder, made_of, [one.row for one in judged], columns)
     log.info("%s\n%s", table(columns), folder / "report.md")
@@ -162,13 +165,6 @@ def examples_of(meshes: Sequence[Sequence[str]], only_mesh: bool, folder: Path) 
         Example(mesh, prompt, folder / f"{i:02d}_{mesh.stem}")
         for i, (mesh, prompt) in enumerate(wanted)
     ]
-
-
-def _under(example: Example, judged: Judged) -> str:
-    """What stands under a row of the sheet."""
-    sure = judged.row["posed"] == 1
-    doubt = "" if sure else "  (Camera from Point Map refuses this map; the nearest is shown)"
-    return f"{example.mesh.name}: {example.prompt}{doubt}"
 
 
 def check_made_of(folder: Path, made_of: dict) -> None:

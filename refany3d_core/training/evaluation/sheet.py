@@ -18,6 +18,8 @@ CELL, GAP, TEXT = 384, 8, 16
 GREY, INK = (200, 200, 200), (20, 20, 20)
 HEADINGS = ("reference views", "picture", "point map", "the mesh from the map's camera")
 
+REFUSED = "Camera from Point Map refuses this map"
+
 
 def mosaic(views: np.ndarray) -> np.ndarray:
     """float [h, w, 3]: views [n, H, W, 3] in rows of COLUMNS on white."""
@@ -36,7 +38,7 @@ class Row:
         text: under it.
         views: float [n, H, W, 3].
         image, point_map: the picture.
-        render: None where no camera was found.
+        render: None where the map gives no camera.
     """
 
     text: str
@@ -65,7 +67,7 @@ def comparison(rows: Sequence[Row]) -> Image:
         for x, size, picture in zip(corners, wide, pictures):
             if picture is None:
                 draw.rectangle((x, y, x + size[0], y + size[1]), GREY)
-                draw.text((x + GAP, y + GAP), "the map gives no camera", INK, font=font)
+                draw.text((x + GAP, y + GAP), REFUSED, INK, font=font)
                 continue
             shown = as_image(picture)
             shown.thumbnail(size, Image.Resampling.LANCZOS)
