@@ -39,22 +39,19 @@ from refany3d_core.training.small.world.scenes import Camera as SceneCamera
 from refany3d_core.training.small.world.scenes import SceneTable, background, random_scenes
 
 SIZE, VIEWS, FOV = 96, 4, 45.0
-TRAINED = Approximation(isolated_references=True)
-"""The attention that the model was trained with."""
+SAMPLER = "lcm"
+"""As the templates of the small model have it."""
+EXACT = Approximation()
 APPROXIMATIONS = {
-    "exact": Approximation(),
+    "exact": EXACT,
     "reference_reuse 2": Approximation(reference_reuse=2),
     "reference_reuse 4": Approximation(reference_reuse=4),
     "reference_reuse, whole run": Approximation(reference_reuse=1000),
     "isolated_references": Approximation(isolated_references=True),
     "isolated, whole run": Approximation(isolated_references=True, reference_reuse=1000),
-    "trim_references": Approximation(isolated_references=True, trim_references=True),
-    "balanced preset": Approximation(
-        isolated_references=True, trim_references=True, reference_reuse=4
-    ),
-    "fast preset": Approximation(
-        isolated_references=True, trim_references=True, reference_reuse=1000, guidance_end=0.75
-    ),
+    "trim_references": Approximation(trim_references=True),
+    "balanced preset": Approximation(trim_references=True, reference_reuse=4),
+    "fast preset": Approximation(trim_references=True, reference_reuse=1000, guidance_end=0.75),
     "guidance until 0.3": Approximation(guidance_end=0.3),
     "guidance until 0.6": Approximation(guidance_end=0.6),
 }
@@ -92,14 +89,14 @@ class Small:
         pictures = (torch.from_numpy(x) for x in (views.colors, views.point_maps))
         return encode_references(self.vae, *pictures)
 
-    def make(self, reference, prompt: str, seed: int, latent=None, approximation=TRAINED):
+    def make(self, reference, prompt: str, seed: int, latent=None, approximation=EXACT):
         """(image, point map), float32 [H, W, 3] in 0..1."""
         positive = self.clip.encode_from_tokens_scheduled(self.clip.tokenize(prompt))
         patched = patch_model(self.model, self.adapters, approximation=approximation)
         levels = sigmas(patched, PUBLISHED_SCHEDULE, self.steps, SIZE, SIZE)
         conditions = with_references(positive, reference, trim=approximation.trim_references)
         latent = latent or empty_joint_latent(SIZE, SIZE, 1)
-        joint = sample_joint(patched, *conditions, latent, levels, 2.0, "euler", seed)
+        joint = sample_joint(patched, *conditions, latent, levels, 2.0, SAMPLER, seed)
         pictures = (self.vae.decode(x["samples"])[0] for x in split_joint_latent(joint))
         return tuple(np.clip(x.float().cpu().numpy(), 0, 1) for x in pictures)
 
@@ -196,8 +193,10 @@ def photos(small: Small, things: list[Subject]) -> None:
     print(f"outside of the margin the photo's bytes: {same} of {len(things)}")
 
 
-def approximations(small: Small, things: list[Subject]) -> None:
+def approximations(small: Small, things: list[Subject], only: list[str]) -> None:
     for name, approximation in APPROXIMATIONS.items():
+        if only and name not in only:
+            continue
         rows, start = [], time.monotonic()
         for i, thing in enumerate(things):
             picture, points = small.make(
@@ -212,6 +211,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=16, help="held-out assets")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--sections", default="pose,photo,approximations")
+    parser.add_argument("--only", default="", help="approximations by name, separated by commas")
     options = parser.parse_args()
     things, small = subjects(options.count), Small(options.steps)
     with torch.inference_mode():
@@ -220,7 +220,7 @@ def main() -> None:
         if "photo" in options.sections:
             photos(small, things)
         if "approximations" in options.sections:
-            approximations(small, things)
+            approximations(small, things, [n for n in options.only.split(",") if n])
 
 
 if __name__ == "__main__":
