@@ -212,11 +212,11 @@ def test_an_asked_pose_and_a_method_without_maps_are_judged(tools, small, tmp_pa
                          tmp_path / "one", *settings, "--estimate")  # fmt: skip
     assert one_view.returncode == 0, one_view.stderr
     assert "map_error" not in one_view.stdout and "| estimate_posed |" in one_view.stdout
-    locked = tools.run("evaluate", config, "--model", output / "full", "--output",
-                       tmp_path / "locked", *settings, "--locked")  # fmt: skip
+    # By the model that comes with the pack: a decoder of a few steps shows no map.
+    locked = tools.run("evaluate", "--output", tmp_path / "locked", *settings, "--locked")
     assert "| matched_share |" in locked.stdout and "| asked_iou |" in locked.stdout, locked.stderr
     with open(tmp_path / "locked" / "euler_right_references.csv") as file:
-        assert all(float(row["silhouette_iou"]) > 0.5 for row in csv.DictReader(file))
+        assert all(float(row["silhouette_iou"]) > 0.9 for row in csv.DictReader(file))
 
 
 def test_a_model_of_one_subject_is_trained_on_its_views_and_judged_on_it(tools, small, tmp_path):
